@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from distributor.app.token_keys import TokenKeys
 from distributor.identity.authenticator import Authenticator, certificate_reader, no_certificates
+from distributor.identity.metrics_door import admit_metrics
 from distributor.settings import ServerSettings
 
 
@@ -17,6 +18,11 @@ class Authentication:
         self.keys = TokenKeys(settings, revoked) if settings.verifies_tokens else None
         self.authenticator = self._authenticator(settings) if settings.authenticates else None
         """None while authentication is off."""
+
+    def admit_metrics(self, authorization: str) -> None:
+        """Raise Unauthenticated or PermissionDenied unless an `Authorization` header permits reading /metrics."""
+        if self.authenticator is not None:
+            admit_metrics(self.keys.verifier if self.keys is not None else None, authorization)
 
     def _authenticator(self, settings: ServerSettings) -> Authenticator:
         return Authenticator(

@@ -90,11 +90,10 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         settings.queue_messages,
         settings.queue_bytes,
     )
+    credentials = CredentialCheck(keys.verifier, settings.allowed_origins)
     snapshots = SnapshotSync(hub, view, pumps, agents, metrics)
     app = bridge_app(
-        SessionServices(
-            hub, view, snapshots, CommandCalls(client), CredentialCheck(keys.verifier), metrics, limits, output
-        ),
+        SessionServices(hub, view, snapshots, CommandCalls(client), credentials, metrics, limits, output),
         Admission(settings.allowed_origins, settings.max_connections),
         {"valkey": lambda: hub.backends.valkey.fault, "server": lambda: hub.backends.server.fault},
         _dev_tokens(keys.verifier) if dev else None,

@@ -129,7 +129,7 @@ class ServerProcess:
         parts.gauges.changed.clear()
         self._http = http = HttpEndpoint(
             settings.http_listen,
-            observability_app(self.metrics.registry, self._checks(parts)),
+            observability_app(self.metrics.registry, self._checks(parts), authentication.admit_metrics),
             tls=certificates if settings.http_tls else None,
         )
         await http.start()

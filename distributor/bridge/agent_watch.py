@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from distributor.bridge import messages
@@ -17,6 +17,7 @@ from distributor.bridge.running_commands import RunningCommands
 from distributor.bridge.store_view import StoreView, change_of
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.errors import DistributorError
+from distributor.identity.caller import Caller
 from distributor.model.agent import AgentInfo
 from distributor.observability.outage import Outage
 from distributor.wire.documents import time_text
@@ -107,11 +108,11 @@ class AgentWatch:
         self._sent = {agent.agent_id: agent for agent in agents}
         self._read_at.clear()
         if seen:
-            self._send_seen(seen)
+            self._send_seen(seen, {agent.agent_id: agent for agent in agents})
 
-    async def snapshot(self) -> list[AgentInfo]:
-        """Read the agents of a snapshot. The caller holds `lock` until the snapshot is sent."""
-        agents = await self._view.snapshot_agents()
+    async def snapshot(self, caller: Caller) -> list[AgentInfo]:
+        """Read the agents of a snapshot for `caller`. The holder of `lock` keeps it until the snapshot is sent."""
+        agents = await self._view.snapshot_agents(caller)
         self._invalidate_changed(agents)
         return agents
 
@@ -121,7 +122,8 @@ class AgentWatch:
             agents = await self._view.agents(agent_ids)
             self._invalidate_changed(agents)
             for agent in agents:
-                dashboard.send_agent(agent.agent_id, messages.agent_status(agent, _now_ms()))
+                if dashboard.caller.grants.permit_agent(agent.agent_id, agent.labels):
+                    dashboard.send_agent(agent.agent_id, messages.agent_status(agent, _now_ms()))
 
     def _is_watched(self, agent_id: str) -> bool:
         return agent_id in self.running.agents or bool(self.subscriptions.watchers_of_agent(agent_id))
@@ -139,7 +141,8 @@ class AgentWatch:
                 self._sent[agent.agent_id] = agent
                 text = messages.agent_status(agent, _now_ms())
                 for dashboard in list(self.subscriptions.watchers_of_agent(agent.agent_id)):
-                    dashboard.send_agent(agent.agent_id, text)
+                    if dashboard.caller.grants.permit_agent(agent.agent_id, agent.labels):
+                        dashboard.send_agent(agent.agent_id, text)
                 count += 1
             # No await between reading `outdated` and sending, so no newer state can come in between.
             count += self._send_outdated(agent)
@@ -154,20 +157,24 @@ class AgentWatch:
             self.running.note(state, agent.away_since_ms, read_until)
             change = change_of(state, None, agent_away_since_ms=agent.away_since_ms)._replace(read_until=read_until)
             for dashboard in list(self.subscriptions.watchers_of_command(state.command_id, state.agent_id)):
-                if dashboard.takes(change):
+                permitted = dashboard.caller.grants.permit(agent.agent_id, agent.labels, state.type)
+                if permitted and dashboard.takes(change):
                     dashboard.send_change(change)
         return len(outdated)
 
-    def _send_seen(self, seen: dict[str, str]) -> None:
+    def _send_seen(self, seen: dict[str, str], agents: Mapping[str, AgentInfo]) -> None:
         everyone = list(seen.items())
+        of_all = {dashboard for dashboard in self.subscriptions.of_all_agents if dashboard.caller.grants.everything}
         for start in range(0, len(everyone), MAX_SEEN_PER_MESSAGE):
             to_all = messages.agents_seen(dict(everyone[start : start + MAX_SEEN_PER_MESSAGE]))
-            for dashboard in self.subscriptions.of_all_agents:
+            for dashboard in of_all:
                 dashboard.send_agent(f"* {start}", to_all)
         named: dict[Dashboard, dict[str, str]] = {}
         for agent_id, last_seen in seen.items():
-            for dashboard in self.subscriptions.watchers_of_agent(agent_id) - self.subscriptions.of_all_agents:
-                named.setdefault(dashboard, {})[agent_id] = last_seen
+            labels = agents[agent_id].labels
+            for dashboard in self.subscriptions.watchers_of_agent(agent_id) - of_all:
+                if dashboard.caller.grants.permit_agent(agent_id, labels):
+                    named.setdefault(dashboard, {})[agent_id] = last_seen
         for dashboard, some in named.items():
             dashboard.send_agent("*", messages.agents_seen(some))
 

@@ -9,31 +9,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from distributor.bridge.api_errors import error_response
 from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.credentials import Credential, CredentialCheck
+from distributor.bridge.dashboard import Change
 from distributor.bridge.store_view import StoreView, dashboard_command
 from distributor.bridge.stored_output import stored_output
 from distributor.dispatch.ports import OutputLog
-from distributor.errors import DistributorError, InvalidArgument, NotFound, Unauthenticated, Unavailable
+from distributor.errors import DistributorError, InvalidArgument, NotFound, Unavailable
 from distributor.identity.permissions import ROUTES, check_permitted
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
 from distributor.model.delivery import OutputStream
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter
-from distributor.wire.documents import Document, agent_document, command_document, error_document, result_document
+from distributor.wire.documents import Document, agent_document, command_document, result_document
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 200
 _MAX_MS: Final = 1 << 53
 _PARAMETERS: Final = frozenset({"agent", "status", "type", "since", "until", "pageSize", "pageToken"})
-_HTTP_CODES: Final = {
-    "INVALID_ARGUMENT": 400,
-    "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403,
-    "NOT_FOUND": 404,
-    "UNAVAILABLE": 503,
-    "RESOURCE_EXHAUSTED": 503,
-}
 _REQUEST_FIELDS: Final = (
     "params",
     "timeLimitSeconds",
@@ -51,7 +45,7 @@ _REQUEST_FIELDS: Final = (
     "lateResult",
 )
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request, Credential], Awaitable[Response]]
 
 
 class Api:
@@ -73,44 +67,51 @@ class Api:
             self._route("/api/{rest:path}", self._not_found),
         ]
 
-    async def _commands(self, request: Request) -> Response:
+    async def _commands(self, request: Request, credential: Credential) -> Response:
         size = _number(request, "pageSize", 1, MAX_PAGE)
         page = await self._view.page(
-            _query(request), request.query_params.get("pageToken", ""), size if size is not None else DEFAULT_PAGE
+            credential.caller,
+            _query(request),
+            request.query_params.get("pageToken", ""),
+            size if size is not None else DEFAULT_PAGE,
         )
         return JSONResponse({"commands": page.documents, "nextPageToken": page.cursor})
 
-    async def _command(self, request: Request) -> Response:
+    async def _command(self, request: Request, credential: Credential) -> Response:
         command_id = request.path_params["command_id"]
         check_command_id(command_id, "commandId")
-        (change,) = await self._view.read([command_id])
-        if change is None:
-            raise NotFound(f"command {command_id} does not exist or is no longer stored", field="commandId")
+        change = await self._shown(credential, command_id)
         result = (await self._view.results([change.state])).get(command_id)
         return JSONResponse(
             {
                 "command": dashboard_command(change.state, result, change.agent_away_since_ms)
-                | await self._request_fields(command_id),
+                | await self._request_fields(command_id, credential),
                 "result": result_document(result) if result else None,
             }
         )
 
-    async def _request_fields(self, command_id: str) -> Document:
+    async def _shown(self, credential: Credential, command_id: str) -> Change:
+        (change,) = await self._view.read(credential.caller, [command_id])
+        if change is None:
+            raise NotFound(f"command {command_id} does not exist or is no longer stored", field="commandId")
+        return change
+
+    async def _request_fields(self, command_id: str, credential: Credential) -> Document:
         """The fields that only the server has; null while it is unavailable, so that the rest can still be served."""
         try:
-            document = command_document(await self._calls.get(command_id))
+            async with self._calls.of_user(lambda: credential.token) as calls:
+                document = command_document(await calls.get(command_id))
         except Unavailable:
             return dict.fromkeys(_REQUEST_FIELDS)
         return {name: document[name] for name in _REQUEST_FIELDS}
 
-    async def _stored_output(self, request: Request) -> Response:
+    async def _stored_output(self, request: Request, credential: Credential) -> Response:
         command_id = request.path_params["command_id"]
         check_command_id(command_id, "commandId")
         stream = request.query_params.get("stream", "")
         if stream and stream not in set(OutputStream):
             raise _invalid("stream", f"stream must be stdout or stderr, not {shown(stream)}")
-        if (await self._view.read([command_id]))[0] is None:
-            raise NotFound(f"command {command_id} does not exist or is no longer stored", field="commandId")
+        await self._shown(credential, command_id)
         streams = frozenset({OutputStream(stream)} if stream else OutputStream)
         begin, pieces = await stored_output(self._output, command_id, streams)
         return StreamingResponse(
@@ -119,20 +120,19 @@ class Api:
             headers={"Content-Disposition": "attachment", "X-Output-Offset": str(begin)},
         )
 
-    async def _agents(self, _: Request) -> Response:
-        agents = await self._view.agents(await self._view.agent_ids())
+    async def _agents(self, _: Request, credential: Credential) -> Response:
+        agents = await self._view.visible_agents(credential.caller)
         return JSONResponse({"agents": [agent_document(agent) for agent in agents]})
 
-    async def _not_found(self, request: Request) -> Response:
+    async def _not_found(self, request: Request, _: Credential) -> Response:
         raise NotFound(f"there is no path {shown(request.url.path)}")
 
     def _route(self, path: str, handler: Handler) -> Route:
         async def authorized(request: Request) -> Response:
             try:
-                check_permitted(self._credential(request).caller, ROUTES[path], f"GET {path}")
-                return await handler(request)
-            except Unauthenticated as error:
-                return error_response(error, headers={"WWW-Authenticate": "Bearer"})
+                credential = self._credential(request)
+                check_permitted(credential.caller, ROUTES[path], f"GET {path}")
+                return await handler(request, credential)
             except InvalidField as error:
                 return error_response(InvalidArgument(str(error), field=error.field, reason=error.reason))
             except DistributorError as error:
@@ -141,20 +141,7 @@ class Api:
         return Route(path, authorized, methods=["GET"])
 
     def _credential(self, request: Request) -> Credential:
-        address = request.client.host if request.client is not None else ""
-        return self._credentials.of_header(request.headers.get("authorization", ""), address)
-
-
-def error_response(
-    error: DistributorError, status: int | None = None, headers: dict[str, str] | None = None
-) -> Response:
-    """The error document as a response."""
-    document = error_document(error)
-    document["field"] = _FIELDS.get(error.field, document["field"])
-    return JSONResponse({"error": document}, status or _HTTP_CODES.get(error.code, 500), headers)
-
-
-_FIELDS: Final = {"page_token": "pageToken"}
+        return self._credentials.of_request(request)
 
 
 def _query(request: Request) -> CommandFilter:

@@ -7,10 +7,10 @@ import mimetypes
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from distributor.bridge.api import Api
+from distributor.bridge.credentials import CredentialCheck, address_of
 from distributor.bridge.dashboard_session import (
     FAULT,
     TEXT_ONLY,
@@ -29,15 +30,15 @@ from distributor.bridge.dashboard_session import (
     SessionServices,
     serve_dashboard,
 )
+from distributor.bridge.own_page import is_from_this_machine, origin_permitted
+from distributor.bridge.web_session import WebSession
 from distributor.observability.http import Check, observability_app
 from distributor.observability.logging import get_logger
-from distributor.settings import is_loopback
 from distributor.wire.documents import time_text
 
 logger = get_logger()
 
 PAGE: Final = Path(__file__).parents[1] / "page"
-DEV_HEADER: Final = "X-Distributor-Dev"
 MAX_CLOSE_REASON_BYTES: Final = 123
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -48,6 +49,7 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_TOKEN_NAMES: Final = frozenset({b"token", b"access_token", b"id_token", b"jwt", b"authorization"})
 _TYPES: Final = {
     ".js": "text/javascript",
     ".mjs": "text/javascript",
@@ -79,17 +81,21 @@ def bridge_app(
     """Build the ASGI app. With `dev_token`, /dev/token issues tokens to the page on this machine."""
     for suffix, type_ in _TYPES.items():
         mimetypes.add_type(type_, suffix)
+    web_session = WebSession(
+        services.credentials, admission.allowed_origins, (lambda: dev_token().token) if dev_token is not None else None
+    )
     api = Api(services.view, services.output, services.calls, services.credentials)
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws", ConnectionGate(services, admission).dashboard),
         Route("/ws", _upgrade_required),
-        *observability_app(services.metrics.registry, checks).routes,
+        *observability_app(services.metrics.registry, checks, services.credentials.admit_metrics).routes,
+        web_session.route(),
         *api.routes(),
     ]
     if dev_token is not None:
         routes.append(Route("/dev/token", _dev_token_route(dev_token)))
     routes.append(Mount("/", StaticFiles(directory=PAGE, html=True, check_dir=False)))
-    return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders)])
+    return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders), Middleware(_NoTokenInQuery)])
 
 
 class ConnectionGate:
@@ -102,7 +108,7 @@ class ConnectionGate:
 
     async def dashboard(self, socket: WebSocket) -> None:
         """Serve one connection."""
-        if not _origin_permitted(socket.headers, self._admission.allowed_origins):
+        if not origin_permitted(socket.headers, self._admission.allowed_origins):
             await socket.send_denial_response(PlainTextResponse("this origin is not in allowed_origins\n", 403))
             return
         await socket.accept()
@@ -112,7 +118,7 @@ class ConnectionGate:
                 raise CloseConnection(
                     TRY_LATER, f"the limit of {self._admission.max_connections:,} dashboards is reached"
                 )
-            await serve_dashboard(_SocketPeer(socket), self._services)
+            await serve_dashboard(_SocketPeer(socket, self._services.credentials), self._services)
         except CloseConnection as closing:
             logger.info("closing dashboard connection", code=closing.code, reason=closing.reason)
             await self._close(socket, closing)
@@ -137,12 +143,10 @@ def _truncated(sentence: str) -> str:
 class _SocketPeer:
     """Adapts Starlette's WebSocket to Peer."""
 
-    def __init__(self, socket: WebSocket) -> None:
+    def __init__(self, socket: WebSocket, credentials: CredentialCheck) -> None:
         self._socket = socket
-
-    @property
-    def address(self) -> str:
-        return self._socket.client.host if self._socket.client is not None else ""
+        self.address = address_of(socket)
+        self.session_token = credentials.session_token(socket)
 
     async def receive(self) -> str:
         message = await self._socket.receive()
@@ -170,7 +174,7 @@ class _SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        cache = "no-store" if scope["path"].startswith(("/api", "/dev")) else "no-cache"
+        cache = "no-store" if scope["path"].startswith(("/api", "/dev", "/session")) else "no-cache"
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -183,6 +187,28 @@ class _SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
+class _NoTokenInQuery:
+    """Refuses requests with a token in their address, which logs, histories and proxies keep."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and _names_token(scope.get("query_string", b"")):
+            response = PlainTextResponse("a token must not be in the address: send it in a message or a header\n", 400)
+            if scope["type"] == "websocket":
+                await WebSocket(scope, receive, send).send_denial_response(response)
+            else:
+                await response(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _names_token(query: bytes) -> bool:
+    names = (part.partition(b"=")[0] for part in query.replace(b";", b"&").split(b"&"))
+    return any(unquote_to_bytes(name).strip().lower() in _TOKEN_NAMES for name in names)
+
+
 async def _upgrade_required(_: Request) -> Response:
     return PlainTextResponse(
         "this is a WebSocket endpoint: send an Upgrade request\n",
@@ -193,43 +219,9 @@ async def _upgrade_required(_: Request) -> Response:
 
 def _dev_token_route(dev_token: Callable[[], MintedToken]) -> Callable[[Request], Response]:
     def token(request: Request) -> Response:
-        if not _is_from_own_page(request):
+        if not is_from_this_machine(request):
             return PlainTextResponse("only for the bridge's own page on this machine\n", 403)
         minted = dev_token()
         return JSONResponse({"token": minted.token, "expireTime": time_text(minted.expires * 1000)})
 
     return token
-
-
-def _is_from_own_page(request: Request) -> bool:
-    """Exclude other sites, which cannot set the header without CORS, and DNS names rebound to this machine."""
-    return (
-        request.headers.get(DEV_HEADER) == "1"
-        and request.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-        and request.client is not None
-        and is_loopback(request.client.host)
-        and is_loopback(_host_of(f"//{request.headers.get('host', '')}").name)
-    )
-
-
-def _origin_permitted(headers: Headers, allowed: tuple[str, ...]) -> bool:
-    """Permit requests without Origin (programs), from the bridge's own host, and from allowed origins."""
-    origin = headers.get("origin")
-    if origin is None or origin in allowed or "*" in allowed:
-        return True
-    return _host_of(origin).netloc == headers.get("host", "").lower() != ""
-
-
-class _Host(NamedTuple):
-    """The host of a URL, with and without port; both empty if the URL is malformed."""
-
-    netloc: str = ""
-    name: str = ""
-
-
-def _host_of(url: str) -> _Host:
-    try:
-        parts = urlsplit(url)
-        return _Host(parts.netloc.lower(), parts.hostname or "")
-    except ValueError:
-        return _Host()

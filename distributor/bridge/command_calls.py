@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Generic, TypeVar
 
 from distributor.bridge.requests import Interrupt, Queue, Retry
@@ -32,10 +32,16 @@ R = TypeVar("R")
 
 
 class CommandCalls:
-    """Calls the server over gRPC."""
+    """Calls the server over gRPC, with the bridge's credential alone; `of_user` calls on behalf of a user."""
 
     def __init__(self, client: CommandClient) -> None:
         self._client = client
+
+    @asynccontextmanager
+    async def of_user(self, token: Callable[[], str]) -> AsyncGenerator[CommandCalls, None]:
+        """Calls on behalf of the user whose current token `token` returns. The server permits what the user may."""
+        async with self._client.on_behalf_of(token) as client:
+            yield CommandCalls(client)
 
     async def queue(self, request: Queue) -> QueuedCommand:
         """Queue a command."""

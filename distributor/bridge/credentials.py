@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from starlette.requests import HTTPConnection
+
+from distributor.bridge.session_cookie import session_token
 from distributor.errors import Unauthenticated
 from distributor.identity.authenticator import bearer_token, caller_of
 from distributor.identity.caller import Caller
+from distributor.identity.metrics_door import admit_metrics
 from distributor.identity.tokens import TokenVerifier
 
 
@@ -20,8 +24,10 @@ class Credential(NamedTuple):
 class CredentialCheck:
     """Verifies the tokens of dashboards."""
 
-    def __init__(self, verifier: TokenVerifier) -> None:
+    def __init__(self, verifier: TokenVerifier, listed_origins: tuple[str, ...] = ()) -> None:
+        """`listed_origins` are other origins, by name, whose pages may use the session of this bridge's page."""
         self._verifier = verifier
+        self._listed = tuple(origin for origin in listed_origins if origin != "*")
         self.leeway_seconds = verifier.rules.leeway_seconds
         """Seconds after its expiry for which a token is accepted."""
 
@@ -33,8 +39,29 @@ class CredentialCheck:
         """Whether a token of the caller has been revoked since it was verified."""
         return any(map(self._verifier.revoked, caller.token_ids))
 
+    def of_request(self, connection: HTTPConnection) -> Credential:
+        """The credential of a request: of its `Authorization` header, or of its session. Raises like `of_token`."""
+        authorization = connection.headers.get("authorization", "")
+        session = "" if authorization else self.session_token(connection)
+        if session:
+            return self.of_token(session, address_of(connection))
+        return self.of_header(authorization, address_of(connection))
+
+    def session_token(self, connection: HTTPConnection) -> str:
+        """The token of the session that a request may use; empty without one."""
+        return session_token(connection, self._listed)
+
+    def admit_metrics(self, authorization: str) -> None:
+        """Raise Unauthenticated or PermissionDenied unless an `Authorization` header permits reading /metrics."""
+        admit_metrics(self._verifier, authorization)
+
     def of_header(self, authorization: str, address: str = "") -> Credential:
         """The credential in an `Authorization` header. Raises like `of_token`."""
         if not authorization:
             raise Unauthenticated("a token is required: Authorization: Bearer …", reason="CREDENTIALS_REQUIRED")
         return self.of_token(bearer_token(authorization), address)
+
+
+def address_of(connection: HTTPConnection) -> str:
+    """Where a request comes from, without port."""
+    return connection.client.host if connection.client is not None else ""

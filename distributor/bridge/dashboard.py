@@ -10,6 +10,7 @@ from distributor.bridge import messages
 from distributor.bridge.credentials import Credential
 from distributor.bridge.dashboard_outbox import DashboardOutbox, Entry
 from distributor.bridge.read_states import ReadStates
+from distributor.identity.caller import Caller
 from distributor.model.command import CommandState
 from distributor.model.position import order_of
 
@@ -74,6 +75,11 @@ class Dashboard:
         self._missed_changes = False
         self._position = ""
         self._now = asyncio.get_running_loop().time
+
+    @property
+    def caller(self) -> Caller:
+        """Whose dashboard it is."""
+        return self.credential.caller
 
     # Messages
 

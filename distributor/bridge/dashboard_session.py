@@ -6,12 +6,13 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from distributor.bridge import messages, requests
 from distributor.bridge.bridge_metrics import BridgeMetrics
+from distributor.bridge.change_permission import ChangePermission
 from distributor.bridge.command_calls import CommandCalls, PendingCalls
 from distributor.bridge.credentials import Credential, CredentialCheck
 from distributor.bridge.dashboard import Dashboard
@@ -20,7 +21,7 @@ from distributor.bridge.event_hub import EventHub
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
 from distributor.dispatch.ports import OutputLog
-from distributor.errors import DistributorError, FailedPrecondition, Unavailable
+from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument, PermissionDenied, Unavailable
 from distributor.identity.permissions import MESSAGES, check_permitted
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
 from distributor.tasks import first_of
@@ -52,6 +53,10 @@ class Peer(Protocol):
     @property
     def address(self) -> str:
         """Where it connects from, without port."""
+
+    @property
+    def session_token(self) -> str:
+        """The token of the session of the page that opened the connection; empty without one."""
 
     async def receive(self) -> str:
         """Receive the next message. Raises PeerGone, and CloseConnection if it is not text."""
@@ -111,7 +116,7 @@ async def _authenticate(peer: Peer, services: SessionServices) -> tuple[requests
         raise CloseConnection(POLICY, f"the first message is over {max_bytes:,} bytes; subscribe once connected")
     try:
         fields = requests.fields_of(text)
-        credential = services.credentials.of_token(requests.token_of(fields), peer.address)
+        credential = services.credentials.of_token(_token_of(fields, peer), peer.address)
         check_permitted(credential.caller, MESSAGES["dashboard:connect"], "dashboard:connect")
         requests.check_values(fields, text)
         request = requests.parse(fields)
@@ -123,6 +128,14 @@ async def _authenticate(peer: Peer, services: SessionServices) -> tuple[requests
     return request, credential
 
 
+def _token_of(fields: Mapping[str, Any], peer: Peer) -> str:
+    """The token of a first message, or of the session of the page that opened the connection."""
+    token = requests.token_of(fields) or peer.session_token
+    if not token:
+        raise InvalidArgument("token is required", field="token", reason="MISSING_FIELD")
+    return token
+
+
 class DashboardSession:
     """Drives one connected dashboard. Lives as long as `run`."""
 
@@ -131,6 +144,8 @@ class DashboardSession:
         self._dashboard = dashboard
         self._services = services
         self._snapshots = services.snapshots
+        self._permission = ChangePermission(services.view)
+        self._calls = services.calls
         # Snapshots and reads run one at a time.
         self._turn = asyncio.Lock()
         # Calls to the server have their own queues and do not block other requests.
@@ -139,7 +154,10 @@ class DashboardSession:
 
     async def run(self, connect: requests.Connect) -> None:
         """Serve until the connection ends. Raises PeerGone or CloseConnection."""
-        async with self._registered():
+        async with (
+            self._registered(),
+            self._services.calls.of_user(lambda: self._dashboard.credential.token) as self._calls,
+        ):
             # Each of these returns only by raising.
             await first_of(
                 self._send_all(),
@@ -230,7 +248,7 @@ class DashboardSession:
             self._dashboard.send(messages.error(error, request_id))
 
     async def _serve(
-        self, request: requests.Ping | requests.Subscribe | requests.Unsubscribe | requests.Connect
+        self, request: requests.Ping | requests.Subscribe | requests.Unsubscribe | requests.Connect | requests.Renew
     ) -> None:
         match request:
             case requests.Ping():
@@ -240,10 +258,28 @@ class DashboardSession:
                 await self._snapshots.subscribe(self._dashboard, request.what)
             case requests.Unsubscribe():
                 self._snapshots.unsubscribe(self._dashboard, request.what)
+            case requests.Renew():
+                self._renew(request)
             case requests.Connect():
                 raise FailedPrecondition(
                     "the connection is already established", reason="ALREADY_CONNECTED", field="type"
                 )
+
+    def _renew(self, request: requests.Renew) -> None:
+        """Go on with a new token of the same caller. Raises Unauthenticated and PermissionDenied."""
+        before = self._dashboard.caller
+        credential = self._services.credentials.of_token(request.token, self._peer.address)
+        caller = credential.caller
+        check_permitted(caller, MESSAGES["dashboard:renew"], "dashboard:renew")
+        if (caller.kind, caller.subject, caller.grants) != (before.kind, before.subject, before.grants):
+            raise PermissionDenied(
+                "the new token is of another caller or has other grants; open a new connection with it",
+                field="token",
+                reason="OTHER_CALLER",
+            )
+        self._dashboard.credential = credential
+        expires_ms = int(caller.expires * 1000) if caller.expires is not None else None
+        self._dashboard.send(messages.renewed(expires_ms, request.request_id))
 
     # Calls to the server, in order, concurrent with other requests
 
@@ -257,11 +293,12 @@ class DashboardSession:
         while True:
             request = await self._to_queue.get()
             with self._reporting_errors(request.request_id):
+                await self._permission.check(self._dashboard.caller, request)
                 self._snapshots.check_subscription_limit(self._dashboard)
                 await (self._retry(request) if isinstance(request, requests.Retry) else self._queue(request))
 
     async def _queue(self, request: requests.Queue) -> None:
-        queued = await self._services.calls.queue(request)
+        queued = await self._calls.queue(request)
         command_id = queued.command_id
         self._dashboard.send(
             messages.command_accepted(command_id, request.command.agent_id, queued.already_queued, request.request_id)
@@ -269,7 +306,7 @@ class DashboardSession:
         await self._follow(command_id)
 
     async def _retry(self, request: requests.Retry) -> None:
-        new_command_id = await self._services.calls.retry(request)
+        new_command_id = await self._calls.retry(request)
         self._dashboard.send(messages.command_retried(request.command_id, new_command_id, request.request_id))
         await self._follow(new_command_id)
 
@@ -281,9 +318,10 @@ class DashboardSession:
         while True:
             request = await self._to_interrupt.get()
             with self._reporting_errors(request.request_id):
+                await self._permission.check(self._dashboard.caller, request)
                 # Read first: a command that ends is unsubscribed.
                 named = self._snapshots.is_subscribed_by_id(self._dashboard, request.command_id)
-                await self._services.calls.cancel(request)
+                await self._calls.cancel(request)
                 if not named:
                     async with self._turn:
                         await self._snapshots.send_unless_subscribed(self._dashboard, request.command_id)

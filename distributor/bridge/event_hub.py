@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence, Set
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
+from typing import Final, NamedTuple, TypeAlias
 
 from distributor.bridge import messages
 from distributor.bridge.agent_watch import AgentWatch
@@ -17,6 +17,7 @@ from distributor.bridge.store_view import StoreView, change_of
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.dispatch.ports import EventHistory, EventLog
 from distributor.errors import DistributorError, Unavailable
+from distributor.identity.grants import NO_LABELS
 from distributor.model.command import CommandState
 from distributor.model.event import AgentChanged, CommandChanged, EventBatch, OutputArrived
 from distributor.model.known_states import KnownStates
@@ -25,6 +26,9 @@ from distributor.observability.logging import get_logger
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage
 
 logger = get_logger()
+
+Labels: TypeAlias = Mapping[str, Mapping[str, str]]
+"""Labels of agents by their ids."""
 
 MESSAGES_PER_SLICE: Final = 50
 CATCH_UP_SECONDS: Final = 5.0
@@ -91,16 +95,28 @@ class EventHub:
         """Deliver one entry of the event stream."""
         self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
         changes = await self._changes(self.position, batch.position, self._route(batch), self._known)
+        labels = await self._needed_labels(changes)
         self.position = batch.position
         for count, change in enumerate(changes, start=1):
-            for dashboard in list(
-                self.subscriptions.watchers_of_command(change.state.command_id, change.state.agent_id)
-            ):
-                self.deliver(dashboard, change)
+            state = change.state
+            for dashboard in list(self.subscriptions.watchers_of_command(state.command_id, state.agent_id)):
+                if _permits(dashboard, state, labels):
+                    self.deliver(dashboard, change)
             if count % MESSAGES_PER_SLICE == 0:
                 # Let senders run, or a burst would fill the queues of dashboards that keep up.
                 await asyncio.sleep(0)
         self._advance_to(batch.position)
+
+    async def _needed_labels(self, changes: Iterable[Change]) -> Labels:
+        """The labels of the agents of these changes, if the grants of any of their watchers name labels."""
+        states = [change.state for change in changes]
+        needed = {
+            state.agent_id
+            for state in states
+            for dashboard in self.subscriptions.watchers_of_command(state.command_id, state.agent_id)
+            if dashboard.caller.grants.need_labels
+        }
+        return await self._view.labels(sorted(needed)) if needed else {}
 
     def deliver(self, dashboard: Dashboard, change: Change) -> None:
         """Send a change to a dashboard, unless it holds its changes or was sent a newer state."""
@@ -154,8 +170,11 @@ class EventHub:
                     for event in batch.events
                     if isinstance(event, CommandChanged) and dashboard in self._audience(event)
                 ]
-                for change in await self._changes(after, batch.position, watched, known):
-                    yield change
+                changes = await self._changes(after, batch.position, watched, known)
+                seen = await self._view.seen(dashboard.caller, [change.state for change in changes])
+                for change, state in zip(changes, seen, strict=True):
+                    if state is not None:
+                        yield change
                 after = batch.position
 
     async def resync_reason(self, position: str) -> str:
@@ -267,3 +286,7 @@ class EventHub:
     def _advance_to(self, position: str) -> None:
         self.position = self.delivered_until = position
         self._advanced.set()
+
+
+def _permits(dashboard: Dashboard, state: CommandState, labels: Labels) -> bool:
+    return dashboard.caller.grants.permit(state.agent_id, labels.get(state.agent_id, NO_LABELS), state.type)

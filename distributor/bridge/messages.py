@@ -42,6 +42,12 @@ def connected(fields: Document) -> str:
     return _message("connected", fields)
 
 
+def renewed(expires_ms: int | None, request_id: str) -> str:
+    """The reply to dashboard:renew."""
+    expire_time = time_text(expires_ms) if expires_ms is not None else None
+    return _message("renewed", {"expireTime": expire_time} | _non_empty(requestId=request_id))
+
+
 def resync(reason: str, position: str, agents: Sequence[Document], commands: Sequence[Document]) -> str:
     """A snapshot after possibly missed changes."""
     return _message("resync", {"reason": reason, "position": position, "agents": agents, "commands": commands})

@@ -56,6 +56,13 @@ class Connect(NamedTuple):
     resume: str | None
 
 
+class Renew(NamedTuple):
+    """dashboard:renew."""
+
+    request_id: str
+    token: str
+
+
 class Queue(NamedTuple):
     """command:request."""
 
@@ -99,7 +106,7 @@ class Ping(NamedTuple):
     request_id: str
 
 
-Request = Connect | Queue | Retry | Interrupt | Subscribe | Unsubscribe | Ping
+Request = Connect | Renew | Queue | Retry | Interrupt | Subscribe | Unsubscribe | Ping
 
 
 def fields_of(text: str) -> Fields:
@@ -161,10 +168,10 @@ def type_of(fields: Fields) -> str:
 
 
 def token_of(fields: Fields) -> str:
-    """The token of a first message. Raises InvalidArgument unless the type is dashboard:connect."""
+    """The token of a first message, empty if it has none. Raises InvalidArgument if it is no dashboard:connect."""
     if fields.get("type") != "dashboard:connect":
         raise InvalidArgument("the first message must be dashboard:connect", field="type")
-    return read.text(fields, "token", required=True)
+    return read.text(fields, "token")
 
 
 def parse(fields: Fields) -> Request:
@@ -191,7 +198,11 @@ def parse(fields: Fields) -> Request:
 def _connect(fields: Fields) -> Connect:
     resume = read.text(fields, "resume") if fields.get("resume") is not None else None
     subscribe = _subscriptions(read.mapping(fields, "subscribe")) if "subscribe" in fields else Topics(all_agents=True)
-    return Connect(read.text(fields, "token", required=True), subscribe, resume)
+    return Connect(read.text(fields, "token"), subscribe, resume)
+
+
+def _renew(fields: Fields) -> Renew:
+    return Renew(request_id_of(fields), read.text(fields, "token", required=True))
 
 
 def _queue(fields: Fields) -> Queue:
@@ -327,6 +338,7 @@ def _summary(error: Exception) -> str:
 
 _READERS: Final[dict[str, Callable[[Fields], Request]]] = {
     "dashboard:connect": _connect,
+    "dashboard:renew": _renew,
     "command:request": _queue,
     "command:retry": _retry,
     "command:interrupt": _interrupt,

@@ -44,7 +44,7 @@ class SnapshotSync:
         """Answer dashboard:connect. Raises Unavailable if the store is unavailable or this bridge is behind."""
         dashboard.on_room = lambda: self._pumps.resume(dashboard)
         reason = await self._hub.resync_reason(connect.resume) if connect.resume is not None else ""
-        what, refusal = connect.subscribe, ""
+        what, refusal = await self._visible(dashboard, connect.subscribe), ""
         dashboard.hold()
         try:
             self._subscribe_commands(dashboard, what)
@@ -64,6 +64,7 @@ class SnapshotSync:
 
     async def subscribe(self, dashboard: Dashboard, what: Topics) -> None:
         """Subscribe and send current states. Raises ResourceExhausted or Unavailable, then without any effect."""
+        what = await self._visible(dashboard, what)
         fresh = self._new_topics(dashboard, what)
         self._subscribe_commands(dashboard, what)
         self._follow_output(dashboard, what)
@@ -112,7 +113,7 @@ class SnapshotSync:
 
     async def send_unless_subscribed(self, dashboard: Dashboard, command_id: str) -> None:
         """Send the state of a command unless a subscription covers it."""
-        (change,) = await self._read([command_id])
+        (change,) = await self._read(dashboard, [command_id])
         if change is not None and dashboard not in self._subscriptions.watchers_of_command(
             command_id, change.state.agent_id
         ):
@@ -130,6 +131,17 @@ class SnapshotSync:
 
     # Steps
 
+    async def _visible(self, dashboard: Dashboard, what: Topics) -> Topics:
+        """Subscribe to the state instead of the output of commands that are not to be seen, to be told as unknown."""
+        if dashboard.caller.grants.everything or not what.output:
+            return what
+        command_ids = list(what.output)
+        seen = await self._view.seen(dashboard.caller, await self._view.states(command_ids))
+        shown = {state.command_id for state in seen if state is not None}
+        hidden = tuple(command_id for command_id in command_ids if command_id not in shown)
+        output = {command_id: offset for command_id, offset in what.output.items() if command_id in shown}
+        return what._replace(commands=(*what.commands, *hidden), output=output)
+
     async def _send_connected(
         self, dashboard: Dashboard, what: Topics, resume: str | None, reason: str, position: str
     ) -> None:
@@ -139,7 +151,7 @@ class SnapshotSync:
         begin = resume if resume and resumed else position
         async with self._agents.lock:
             self._subscribe_agents(dashboard, what)
-            agents = [agent_document(agent) for agent in await self._agents.snapshot()]
+            agents = [agent_document(agent) for agent in await self._agents.snapshot(dashboard.caller)]
             page = NO_COMMANDS if resumed else await self._recent_commands(dashboard)
             dashboard.set_resume_position(begin)
             fields = self._connected_fields(dashboard, begin, resumed) | {"agents": agents}
@@ -196,7 +208,7 @@ class SnapshotSync:
         dashboard.hold()
         try:
             async with self._agents.lock:
-                agents = [agent_document(agent) for agent in await self._agents.snapshot()]
+                agents = [agent_document(agent) for agent in await self._agents.snapshot(dashboard.caller)]
                 page = await self._recent_commands(dashboard)
                 dashboard.snapshot_sent()
                 dashboard.send(messages.resync(reason, dashboard.resume_position(position), agents, page.documents))
@@ -205,7 +217,7 @@ class SnapshotSync:
             self._send_held(dashboard, dashboard.release())
 
     async def _recent_commands(self, dashboard: Dashboard) -> CommandPage:
-        page = await self._view.page(CommandFilter())
+        page = await self._view.page(dashboard.caller, CommandFilter())
         read_until = await self._hub.last_position()
         for state in page.states:
             self._hub.note_sent(state, page.away_since_ms.get(state.agent_id, 0), read_until)
@@ -235,7 +247,7 @@ class SnapshotSync:
     async def _send_batch(self, dashboard: Dashboard, command_ids: Sequence[str], what: Topics) -> None:
         dashboard.hold()
         try:
-            changes = await self._read(command_ids)
+            changes = await self._read(dashboard, command_ids)
         except BaseException:
             self._send_held(dashboard, dashboard.release())
             raise
@@ -247,8 +259,8 @@ class SnapshotSync:
                 self._hub.deliver(dashboard, change)
         self._send_held(dashboard, held)
 
-    async def _read(self, command_ids: Sequence[str]) -> list[Change | None]:
-        changes = await self._view.read(command_ids)
+    async def _read(self, dashboard: Dashboard, command_ids: Sequence[str]) -> list[Change | None]:
+        changes = await self._view.read(dashboard.caller, command_ids)
         read_until = await self._hub.last_position()
         return [change and change._replace(read_until=read_until) for change in changes]
 

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 from distributor.bridge import messages
 from distributor.bridge.dashboard import Change
 from distributor.dispatch.ports import CommandReader
+from distributor.dispatch.visibility import Visibility
+from distributor.identity.caller import Caller
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
@@ -38,6 +40,15 @@ class StoreView:
 
     def __init__(self, reader: CommandReader) -> None:
         self._reader = reader
+        self._visibility = Visibility(reader)
+
+    async def labels(self, agent_ids: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """The labels of agents, by id."""
+        return dict(zip(agent_ids, await self._reader.labels(agent_ids), strict=True)) if agent_ids else {}
+
+    async def visible_agents(self, caller: Caller) -> list[AgentInfo]:
+        """Read all agents that a caller may see."""
+        return self._visibility.agents(caller, await self.agents(await self.agent_ids()))
 
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo]:
         """Read agents; unknown ones are omitted."""
@@ -54,20 +65,23 @@ class StoreView:
             ids += page
         return ids
 
-    async def snapshot_agents(self) -> list[AgentInfo]:
-        """As many agents as fit into one message."""
+    async def snapshot_agents(self, caller: Caller) -> list[AgentInfo]:
+        """As many agents that a caller may see as fit into one message."""
         found: list[AgentInfo] = []
         size = 0
-        for agent in await self.agents((await self.agent_ids())[:MAX_SNAPSHOT_AGENTS]):
+        agent_ids = await self._visibility.known_agent_ids(caller, "", MAX_SNAPSHOT_AGENTS)
+        for agent in self._visibility.agents(caller, await self.agents(agent_ids)):
             size += messages.bytes_of(agent_document(agent))
             if size > MAX_SNAPSHOT_AGENT_BYTES:
                 break
             found.append(agent)
         return found
 
-    async def page(self, query: CommandFilter, cursor: str = "", size: int = RECENT_COMMANDS) -> CommandPage:
-        """One page of commands."""
-        states, next_cursor = await self._reader.page(query, cursor, size)
+    async def page(
+        self, caller: Caller, query: CommandFilter, cursor: str = "", size: int = RECENT_COMMANDS
+    ) -> CommandPage:
+        """One page of the commands that a caller may see."""
+        states, next_cursor = await self._visibility.page(caller, query, cursor, size)
         results = await self.results(states)
         away = await self._away(states)
         documents = [
@@ -76,8 +90,12 @@ class StoreView:
         return CommandPage(states, documents, next_cursor, away)
 
     async def states(self, command_ids: Sequence[str]) -> list[CommandState | None]:
-        """Current states of commands; None for an unknown one."""
+        """Current states of commands, whoever may see them; None for an unknown one."""
         return await self._reader.states(command_ids)
+
+    async def seen(self, caller: Caller, states: Sequence[CommandState | None]) -> list[CommandState | None]:
+        """The states in order, None for those that a caller may not see."""
+        return await self._visibility.commands(caller, states)
 
     async def results(self, states: Sequence[CommandState]) -> dict[str, CommandResult]:
         """The results of ended commands, by id."""
@@ -85,9 +103,9 @@ class StoreView:
         found = await self._reader.results(ended)
         return {command_id: result for command_id, result in zip(ended, found, strict=True) if result is not None}
 
-    async def read(self, command_ids: Sequence[str]) -> list[Change | None]:
-        """Read current states of commands; None for an unknown one."""
-        states = await self._reader.states(command_ids)
+    async def read(self, caller: Caller, command_ids: Sequence[str]) -> list[Change | None]:
+        """Read current states of commands; None for an unknown one, and for one that the caller may not see."""
+        states = await self.seen(caller, await self._reader.states(command_ids))
         known = [state for state in states if state is not None]
         results, away = await self.results(known), await self._away(known)
         return [

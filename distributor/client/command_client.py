@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from distributor.client import values
+from distributor.client.delegated_channels import DelegatedChannels
 from distributor.client.options import ClientOptions
 from distributor.client.packed_stub import packed_stub
 from distributor.client.queue_calls import QueueCalls
@@ -78,11 +79,27 @@ class CommandClient:
 
     async def __aenter__(self) -> Self:
         await self._channels.open()
-        stub = CommandServiceStub(cast("grpc.aio.Channel", self._channels))
+        self._open(self._channels)
+        return self
+
+    def _open(self, channels: ServerChannels | DelegatedChannels) -> None:
+        stub = CommandServiceStub(cast("grpc.aio.Channel", channels))
         self._opened_stub = packed_stub(stub, MessagePacker(self._options.compression))
         self._opened_streams = WatchStreams(self._opened_stub, self.target, self._options)
         self._opened_queueing = QueueCalls(self._opened_stub, self.target)
-        return self
+
+    @asynccontextmanager
+    async def on_behalf_of(self, token: Callable[[], str]) -> AsyncGenerator[CommandClient, None]:
+        """A client on the same connection that calls on behalf of a user, as a service of the role `delegate` may.
+
+        `token` returns the user's token for each call. The server permits what the user may do, and no more.
+        """
+        client = CommandClient(self.target, self._options)
+        client._open(DelegatedChannels(self._channels, token))
+        try:
+            yield client
+        finally:
+            await client._queueing.close()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -12,7 +12,7 @@ from grpc import aio
 
 from distributor.client.server_target import server_target
 from distributor.tasks import stop_tasks
-from distributor.wire.credentials import Connector, Metadata
+from distributor.wire.credentials import Connector, Metadata, is_plain_target
 
 CHECK_SECONDS: Final = 1.0
 """How often the certificate files are looked at."""
@@ -62,6 +62,11 @@ class ServerChannels:
     def unary_stream(self, method: str, **options: Any) -> Callables:
         """A method with one request and many responses."""
         return _Method(self, lambda channel: channel.unary_stream(method, **options))
+
+    @property
+    def confidential(self) -> bool:
+        """Whether a token may be sent: over TLS, or without leaving this host."""
+        return self._connector.uses_tls(self._target) or is_plain_target(self._target)
 
     def current(self) -> tuple[aio.Channel, Metadata]:
         """The channel for the next call, and the metadata that authenticates it."""

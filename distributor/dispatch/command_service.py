@@ -33,10 +33,7 @@ from distributor.model.control import CONTROL_TYPES
 from distributor.model.ids import CommandIdMint
 from distributor.model.listing import CommandDetails, CommandFilter, Page
 from distributor.model.queueing import Enqueued, NewCommand, check_new_command
-from distributor.wire.limits import MAX_PAGE
 
-MAX_PAGES_READ: Final = 20
-"""How many pages of 1,000 are read for one page of what a caller may see."""
 MAX_COMMANDS_PER_STEP: Final = 250
 """At most what the store takes in one step: commands sent together are stored together or not at all."""
 
@@ -222,29 +219,7 @@ class CommandService:
                 "filter.queued_before must be after filter.queued_after", field="filter", reason="EMPTY_TIME_RANGE"
             )
         size = checked_page_size(page_size, 50)
-        if caller.grants.everything:
-            return await self._reader.page(query, page_token, size)
-        return await self._visible_page(caller, query, page_token, size)
-
-    async def _visible_page(
-        self, caller: Caller, query: CommandFilter, page_token: str, size: int
-    ) -> Page[CommandState]:
-        """One page of what the caller may see. Reads on past the rest, so that a short page does not tell of it."""
-        if query.agent_id and not await self._visibility.agent_ids(caller, [query.agent_id]):
-            return Page([], "")
-        found: list[CommandState] = []
-        for _ in range(MAX_PAGES_READ):
-            listed, page_token = await self._reader.listed(query, page_token, MAX_PAGE)
-            states = await self._visibility.commands(caller, [state for state, _ in listed])
-            for state, (_, cursor) in zip(states, listed, strict=True):
-                if state is not None:
-                    found.append(state)
-                if len(found) == size:
-                    # The cursor of one that is seen tells of no other.
-                    return Page(found, cursor)
-            if not page_token:
-                break
-        return Page(found, page_token)
+        return await self._visibility.page(caller, query, page_token, size)
 
     # Changing
 
@@ -284,20 +259,9 @@ class CommandService:
         if after and not AGENT_ID_PATTERN.fullmatch(after):
             raise bad_page_token()
         limit = checked_page_size(page_size, 100)
-        agent_ids = await self._visible_agent_ids(caller, after, limit)
+        agent_ids = await self._visibility.known_agent_ids(caller, after, limit)
         found = [agent for agent in await self._reader.agents(agent_ids) if agent is not None]
         return Page(found, agent_ids[-1] if len(agent_ids) == limit else "")
-
-    async def _visible_agent_ids(self, caller: Caller, after: str, limit: int) -> list[str]:
-        if caller.grants.everything:
-            return await self._reader.agent_ids(after, limit)
-        found: list[str] = []
-        while True:
-            some = await self._reader.agent_ids(after, MAX_PAGE)
-            found += await self._visibility.agent_ids(caller, some)
-            if len(some) < MAX_PAGE or len(found) >= limit:
-                return found[:limit]
-            after = some[-1]
 
 
 def scoped_key(caller: Caller, key: str) -> str:

@@ -11,8 +11,12 @@ from distributor.identity.caller import Caller
 from distributor.identity.grants import NO_LABELS
 from distributor.model.agent import AgentInfo
 from distributor.model.command import CommandState
+from distributor.model.listing import CommandFilter, Page
 from distributor.model.queueing import NewCommand
+from distributor.wire.limits import MAX_PAGE
 
+MAX_PAGES_READ: Final = 20
+"""How many pages of 1,000 are read for one page of what a caller may see."""
 _NO_AGENTS: Final[Mapping[str, Mapping[str, str]]] = {}
 
 
@@ -51,6 +55,41 @@ class Visibility:
     def agents(self, caller: Caller, agents: Iterable[AgentInfo]) -> list[AgentInfo]:
         """Those of the agents that the caller may see."""
         return [agent for agent in agents if caller.grants.permit_agent(agent.agent_id, agent.labels)]
+
+    async def page(self, caller: Caller, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
+        """One page of what the caller may see. Reads on past the rest, so that a short page does not tell of it.
+
+        Raises InvalidArgument for an invalid cursor.
+        """
+        if caller.grants.everything:
+            return await self._reader.page(query, cursor, size)
+        if query.agent_id and not await self.agent_ids(caller, [query.agent_id]):
+            return Page([], "")
+        found: list[CommandState] = []
+        for _ in range(MAX_PAGES_READ):
+            listed, cursor = await self._reader.listed(query, cursor, MAX_PAGE)
+            states = await self.commands(caller, [state for state, _ in listed])
+            for state, (_, cursor_after) in zip(states, listed, strict=True):
+                if state is not None:
+                    found.append(state)
+                if len(found) == size:
+                    # The cursor of one that is seen tells of no other.
+                    return Page(found, cursor_after)
+            if not cursor:
+                break
+        return Page(found, cursor)
+
+    async def known_agent_ids(self, caller: Caller, after: str, limit: int) -> list[str]:
+        """Up to `limit` ids of known agents after `after` that the caller may see, in order."""
+        if caller.grants.everything:
+            return await self._reader.agent_ids(after, limit)
+        found: list[str] = []
+        while True:
+            some = await self._reader.agent_ids(after, MAX_PAGE)
+            found += await self.agent_ids(caller, some)
+            if len(some) < MAX_PAGE or len(found) >= limit:
+                return found[:limit]
+            after = some[-1]
 
     async def refused(self, caller: Caller, commands: Sequence[NewCommand]) -> dict[int, PermissionDenied]:
         """The error for each command that the caller may not send, by its place.

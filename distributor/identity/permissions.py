@@ -73,6 +73,7 @@ RPCS: Final[Mapping[str, Need]] = MappingProxyType(
 MESSAGES: Final[Mapping[str, Need]] = MappingProxyType(
     {
         "dashboard:connect": Need.VIEWER,
+        "dashboard:renew": Need.VIEWER,
         "command:request": Need.OPERATOR,
         "command:retry": Need.OPERATOR,
         "command:interrupt": Need.OPERATOR,
@@ -94,11 +95,16 @@ ROUTES: Final[Mapping[str, Need]] = MappingProxyType(
         "/api/commands/{command_id}/output": Need.VIEWER,
         "/api/agents": Need.VIEWER,
         "/api/{rest:path}": Need.VIEWER,
+        "/session": Need.ENROLMENT,
         "/dev/token": Need.NOTHING,
         "": Need.NOTHING,
     }
 )
-"""By path of an HTTP route. A WebSocket opens for everyone, to authenticate by its first message; "" is the page."""
+"""By path of an HTTP route.
+
+A WebSocket opens for everyone, to authenticate by its first message. /session takes the token to sign in with. "" is
+the page.
+"""
 
 
 def check_permitted(caller: Caller | None, need: Need, what: str) -> None:

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from distributor.errors import DistributorError, PermissionDenied
 from distributor.observability.http_protocol import BoundedHttpProtocol
 from distributor.wire.certificate_files import CertificateFiles
 from distributor.wire.http_context import http_server_context
@@ -37,10 +38,26 @@ _OPTIONS: Final[Mapping[str, Any]] = {
 }
 
 
-def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check]) -> Starlette:
-    """Build the app. /healthz is 200 while the process runs; /readyz is 503 while any of `checks` reports a fault."""
+Admit = Callable[[str], None]
+"""Raises Unauthenticated or PermissionDenied unless the value of an `Authorization` header permits a request."""
+
+
+def everyone(_: str) -> None:
+    """Admit all requests."""
+
+
+def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check], admit: Admit = everyone) -> Starlette:
+    """Build the app. /healthz is 200 while the process runs; /readyz is 503 while any of `checks` reports a fault.
+
+    `admit` decides who may read /metrics.
+    """
 
     async def metrics(request: Request) -> Response:
+        try:
+            admit(request.headers.get("authorization", ""))
+        except DistributorError as error:
+            status = 403 if isinstance(error, PermissionDenied) else 401
+            return PlainTextResponse(f"{error.message}\n", status, {"WWW-Authenticate": "Bearer", **_NOT_CACHED})
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"Content-Type": content_type, **_NOT_CACHED})
 

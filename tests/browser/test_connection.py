@@ -6,9 +6,10 @@ import re
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Route, WebSocketRoute, expect
+from playwright.async_api import Browser, BrowserContext, Route, WebSocketRoute, expect
 
 from tests.support.browser import Problems, browsing
 from tests.support.dashboard_page import DashboardPage
@@ -19,13 +20,12 @@ from tests.support.running_server import RunningServer
 
 # The last: the page asks a bridge that refused it what is away, and one that has just started may not be ready.
 FAILED_CONNECTIONS = "ERR_CONNECTION_(REFUSED|RESET)|ERR_EMPTY_RESPONSE|WebSocket connection to|status of 503 .*/readyz"
-NO_DEV_TOKEN = "status of 404 .*/dev/token"
 
 
 async def sign_in(page: DashboardPage, token: str) -> None:
     dialog = page.page.get_by_role("dialog")
     await dialog.get_by_label("Token").fill(token)
-    await dialog.get_by_role("button", name="Connect").click()
+    await dialog.get_by_role("button", name="Sign in").click()
 
 
 async def shown_lines(page: DashboardPage) -> list[str]:
@@ -159,7 +159,7 @@ async def test_a_killed_bridge_is_found_again_and_output_goes_on(
 ) -> None:
     monkeypatch.setenv("DISTRIBUTOR_BRIDGE_TOKEN_KEY", TOKEN_KEY)
     async with browsing(browser, f"http://127.0.0.1:{port}") as (context, problems):
-        problems.expect(f"{FAILED_CONNECTIONS}|{NO_DEV_TOKEN}")
+        problems.expect(FAILED_CONNECTIONS)
         page = DashboardPage(await context.new_page())
         async with launched_bridge(world, port) as bridge:
             await page.page.goto("/")
@@ -185,11 +185,11 @@ async def test_without_a_token_the_page_asks_for_one(browser: Browser, server: R
         page_world(server, with_agent=False, dev=False) as world,
         browsing(browser, world.origin) as (context, problems),
     ):
-        problems.expect(f"{NO_DEV_TOKEN}|status of 401")
+        problems.expect("status of 401")
         page = DashboardPage(await context.new_page())
         await page.page.goto("/")
         dialog = page.page.get_by_role("dialog")
-        await expect(dialog).to_contain_text("a token is required")
+        await expect(dialog).to_contain_text("Ask an administrator for one")
         await sign_in(page, "not a token")
         await expect(dialog).to_contain_text("the token is not a JWT")
         await expect(page.page.locator(".connection")).to_have_text("signed out")
@@ -226,3 +226,99 @@ async def test_an_api_that_fails_is_told_and_takes_nothing_else_along(
     await expect(page.page.get_by_role("alert")).to_have_count(0)
     await expect(page.output).to_contain_text("still here")
     world.script.end()
+
+
+async def signed_in_page(context: BrowserContext, world: PageWorld, path: str = "", **token: Any) -> DashboardPage:
+    """A page that was opened by a link, and signed in there."""
+    page = DashboardPage(await context.new_page())
+    await page.page.goto(f"/#/{path}")
+    await sign_in(page, world.token(READ, WRITE, **token))
+    await page.live()
+    return page
+
+
+async def test_all_tabs_sign_in_and_out_together(browser: Browser, server: RunningServer) -> None:
+    async with (
+        page_world(server, with_agent=False, dev=False) as world,
+        browsing(browser, world.origin) as (context, _),
+    ):
+        first, second = DashboardPage(await context.new_page()), DashboardPage(await context.new_page())
+        for page in (first, second):
+            await page.page.goto("/")
+            await expect(page.page.get_by_role("dialog")).to_be_visible()
+        await sign_in(first, world.token(READ))
+        for page in (first, second):
+            await page.live()
+            await expect(page.page.get_by_title("Signed in as")).to_have_text("alice")
+        third = DashboardPage(await context.new_page())
+        await third.open()
+        await second.page.get_by_role("button", name="Sign out").click()
+        for page in (first, second, third):
+            await expect(page.page.locator(".connection")).to_have_text("signed out")
+            await expect(page.page.get_by_title("Signed in as")).to_have_count(0)
+
+
+async def test_a_link_works_after_signing_in(browser: Browser, server: RunningServer) -> None:
+    async with (
+        page_world(server, dev=False) as world,
+        browsing(browser, world.origin) as (context, problems),
+    ):
+        # The view that the link names is read before and again after signing in.
+        problems.expect("status of 401 .*/api/")
+        page = await signed_in_page(context, world, f"commands?agent={AGENT_ID}")
+        assert page.page.url.endswith(f"/#/commands?agent={AGENT_ID}")
+        await expect(page.page.get_by_role("heading", name="Commands")).to_be_visible()
+
+
+async def test_no_script_can_read_the_token(browser: Browser, server: RunningServer) -> None:
+    async with (
+        page_world(server, with_agent=False, dev=False) as world,
+        browsing(browser, world.origin) as (context, _),
+    ):
+        page = await signed_in_page(context, world)
+        kept = "[document.cookie, ...Object.values(localStorage), ...Object.values(sessionStorage)].join()"
+        assert "eyJ" not in str(await page.page.evaluate(kept))
+        (cookie,) = await context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        assert "eyJ" not in page.page.url
+
+
+async def test_the_end_of_a_session_is_said_in_time_and_nothing_is_lost(
+    browser: Browser, server: RunningServer
+) -> None:
+    async with (
+        page_world(server, dev=False) as world,
+        browsing(browser, world.origin) as (context, problems),
+    ):
+        # The view that the link names is read before and again after signing in.
+        problems.expect("status of 401 .*/api/")
+        page = await signed_in_page(context, world, "commands", lifetime="5m")
+        await expect(page.page.get_by_text("Your session ends in 5 minutes.")).to_be_visible()
+        await page.picture("session-ends")
+        await page.page.get_by_role("button", name="Sign in again").click()
+        await sign_in(page, world.token(READ, WRITE))
+        await expect(page.page.get_by_text("Your session ends")).to_have_count(0)
+        await page.live()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_the_sign_in_as_a_picture(browser: Browser, server: RunningServer, scheme: Any, width: int) -> None:
+    async with (
+        page_world(server, dev=False) as world,
+        browsing(browser, world.origin) as (context, problems),
+    ):
+        problems.expect("status of 401")
+        page = DashboardPage(await context.new_page())
+        await page.page.emulate_media(color_scheme=scheme)
+        await page.page.set_viewport_size({"width": width, "height": 800})
+        await page.page.goto("/")
+        await sign_in(page, "not a token")
+        dialog = page.page.get_by_role("dialog")
+        await expect(dialog).to_contain_text("Not signed in: the token is not a JWT.")
+        await page.picture(f"sign-in-{scheme}-{width}")
+        await sign_in(page, world.token(READ, WRITE))
+        await page.live()
+        await page.picture(f"signed-in-{scheme}-{width}")
+        overflow = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not await page.page.evaluate(overflow)

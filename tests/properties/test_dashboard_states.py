@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from distributor.bridge.agent_watch import AgentWatch, AgentWatchTimes
 from distributor.bridge.bridge_metrics import BridgeMetrics
+from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.dashboard import Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.dashboard_session import DashboardLimits, DashboardSession, SessionServices
@@ -25,6 +26,7 @@ from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
+from distributor.client import CommandClient
 from distributor.identity.roles import Role
 from distributor.tasks import stop_tasks
 from tests.support.dashboard_credentials import credential, credential_check
@@ -51,7 +53,7 @@ class Bridge:
             self.hub,
             view,
             SnapshotSync(self.hub, view, self.pumps, self.agents, metrics),
-            cast(Any, None),
+            CommandCalls(CommandClient("127.0.0.1:1")),
             credential_check(),
             metrics,
             DashboardLimits(HOUR, 1, HOUR, 256, 1_048_576),
@@ -76,6 +78,7 @@ class Reader:
     """A dashboard that keeps the highest revision, over all its connections."""
 
     address = "127.0.0.1"
+    session_token = ""
 
     def __init__(self, what: Topics) -> None:
         self.what = what

@@ -67,9 +67,9 @@ class PageWorld:
         """Where the page is, without a path."""
         return f"http://127.0.0.1:{self._port}"
 
-    def token(self, *roles: str) -> str:
+    def token(self, *roles: str, **more: Any) -> str:
         """A token with these roles."""
-        return token_of(bridge_settings(self.server), *roles)
+        return token_of(bridge_settings(self.server), *roles, **more)
 
     async def start_bridge(self) -> None:
         """Serve, on the same port as before."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from email.message import Message
 from typing import Any, Final, NamedTuple
@@ -49,14 +49,20 @@ class RunningBridge:
     def socket_url(self) -> str:
         return f"ws://{self.address}/ws"
 
-    def token(self, *roles: str, subject: str = "alice", lifetime: str = "1h") -> str:
+    def token(self, *roles: str, subject: str = "alice", lifetime: str = "1h", **more: Any) -> str:
         """A token; one that may do everything where no roles are given."""
-        return token_of(self.settings, *(roles or (READ, WRITE)), subject=subject, lifetime=lifetime)
+        return token_of(self.settings, *(roles or (READ, WRITE)), subject=subject, lifetime=lifetime, **more)
 
     @asynccontextmanager
     async def stranger(self, *, checked: bool = True, **options: Any) -> AsyncIterator[DashboardClient]:
         """A connection that has not said anything."""
         async with dashboard_client(self.socket_url, checked=checked, **options) as client:
+            yield client
+
+    @asynccontextmanager
+    async def stranger_at(self, path: str) -> AsyncIterator[DashboardClient]:
+        """A connection to another path than /ws, or with a query."""
+        async with dashboard_client(f"ws://{self.address}{path}") as client:
             yield client
 
     @asynccontextmanager
@@ -70,7 +76,13 @@ class RunningBridge:
         """GET, with a token that may read unless another or None is given."""
         if token is not None:
             headers["Authorization"] = f"Bearer {token or self.token(READ)}"
-        request = urllib.request.Request(f"http://{self.address}{path}", headers=headers)
+        return await self.call("GET", path, headers)
+
+    async def call(self, method: str, path: str, headers: Mapping[str, str], document: object = None) -> Answer:
+        """Any request; `document` is sent as JSON."""
+        body = None if document is None else json.dumps(document).encode()
+        every = {**headers, **({"Content-Type": "application/json"} if body is not None else {})}
+        request = urllib.request.Request(f"http://{self.address}{path}", body, every, method=method)
         return await asyncio.to_thread(_open, request)
 
 

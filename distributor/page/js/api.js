@@ -19,11 +19,6 @@ export class ApiError extends Error {
 }
 
 export class Api {
-  /** @param {import("./token.js").Tokens} tokens */
-  constructor(tokens) {
-    this.tokens = tokens;
-  }
-
   /**
    * One page of commands, newest first.
    * @param {Record<string, string | number | undefined>} query  of `/api/commands`; `status` may be a short status
@@ -68,9 +63,7 @@ export class Api {
 
   /** @param {string} path @param {AbortSignal} signal */
   async read(path, signal) {
-    const token = await this.tokens.get();
-    const options = { headers: { Authorization: `Bearer ${token}` }, signal };
-    const response = await orUnavailable(() => fetch(path, options), signal);
+    const response = await orUnavailable(() => fetch(path, { signal }), signal);
     if (response.ok) return orUnavailable(async () => parseDocument(await response.text()), signal);
     // A proxy's error response may not be JSON.
     const body = await response.json().catch(() => ({}));

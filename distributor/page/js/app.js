@@ -17,10 +17,10 @@ import { commandLink, parseRoute, titleOf } from "./router.js";
 import { readReadiness } from "./readiness.js";
 import { Requests, refusalText } from "./requests.js";
 import { SendForm, draftOf } from "./send_form.js";
+import { Session } from "./session.js";
 import { SnapshotRest } from "./snapshot_rest.js";
 import { initialState, newestOf, reduce } from "./store.js";
 import { toggleTheme } from "./theme.js";
-import { Tokens } from "./token.js";
 
 const TICK_MS = 1_000;
 /** Batches messages for this long so that a burst causes one redraw. */
@@ -36,10 +36,10 @@ export class App {
     this.known = initialState();
     this.now = Date.now();
     this.route = parseRoute(location.hash);
-    this.tokens = new Tokens();
-    this.api = new Api(this.tokens);
+    this.session = new Session((change) => this.onSessionChange(change));
+    this.api = new Api();
     this.connection = new Connection({
-      tokens: this.tokens,
+      session: this.session,
       position: () => this.known.position,
       outputs: () => this.detail?.outputSubscriptions() ?? [],
       onMessage: (message) => this.receive(message),
@@ -61,8 +61,11 @@ export class App {
     this.form = null;
     /** @type {Toast[]} */
     this.toasts = [];
-    /** @type {"" | "help" | "token"} */
+    /** @type {"" | "help" | "sign in"} */
     this.dialog = "";
+    /** Why signing in failed. */
+    this.signInProblem = "";
+    this.signingIn = false;
     /** @type {Message[]} */
     this.received = [];
     this.batchTimer = 0;
@@ -159,11 +162,12 @@ export class App {
 
   /** @param {import("./connection.js").ConnectionState} state */
   onConnectionState(state) {
-    if (state.phase === "refused") this.showDialog("token");
+    if (state.phase === "refused") this.showDialog("sign in");
     if (state.phase === "waiting") this.askReadiness();
     if (state.phase === "connected") {
       this.readiness = null;
-      if (this.dialog === "token") this.closeDialog();
+      if (this.dialog === "sign in") this.closeDialog();
+      this.signInProblem = "";
       if (this.list.listed.phase === "error") this.list.read();
       if (this.detail?.phase === "error") this.detail.read();
     }
@@ -320,18 +324,48 @@ export class App {
   /** Saves the stored output, byte for byte. */
   async downloadOutput() {
     try {
-      const before = await downloadOutput(this.detail?.commandId ?? "", this.tokens);
+      const before = await downloadOutput(this.detail?.commandId ?? "");
       if (before) this.toast(`The file starts after the first ${bytes(before)}, which are no longer stored.`, true);
     } catch (error) {
       this.toast(`Output not downloaded: ${/** @type {Error} */ (error).message}`, true);
     }
   }
 
-  /** @param {string} token */
-  useToken(token) {
-    this.tokens.set(token);
+  /** Signs in with a token, in all tabs. What the page shows stays as it is. @param {string} token */
+  async signIn(token) {
+    if (this.signingIn) return;
+    this.signingIn = true;
+    this.changed();
+    const answer = await this.session.signIn(token);
+    this.signingIn = false;
+    this.signInProblem = "problem" in answer ? answer.problem : "";
+    if ("problem" in answer) return this.changed();
     this.closeDialog();
-    this.connection.restart();
+    this.onSessionChange(answer);
+  }
+
+  /** Signs out, in all tabs. */
+  async signOut() {
+    if (await this.session.signOut()) this.onSessionChange({ userId: "" });
+    else this.toast("Not signed out: the bridge is unreachable.", true);
+  }
+
+  /**
+   * A tab has signed in, perhaps again before the end of its session, or out.
+   * @param {import("./session.js").SessionChange} change
+   */
+  onSessionChange({ userId }) {
+    if (userId !== this.known.userId && this.known.userId) this.forgetEverything();
+    if (userId) this.connection.restart();
+    else this.connection.leave();
+  }
+
+  /** Keeps nothing of what a user has seen for the next one. */
+  forgetEverything() {
+    this.known = initialState();
+    this.received = [];
+    this.enter(this.route);
+    if (this.route.view === "command") this.showCommand(this.route.id);
   }
 
   toggleTheme() {
@@ -339,7 +373,7 @@ export class App {
     this.changed();
   }
 
-  /** @param {"help" | "token"} dialog */
+  /** @param {"help" | "sign in"} dialog */
   showDialog(dialog) {
     this.dialog = dialog;
     this.changed();

@@ -10,7 +10,7 @@
  * @property {string} problem  why it is not connected, for display
  *
  * @typedef {object} ConnectionContext
- * @property {import("./token.js").Tokens} tokens
+ * @property {import("./session.js").Session} session
  * @property {() => string} position  resume position
  * @property {() => {commandId: string, offset: number}[]} outputs  output subscriptions and their offsets
  * @property {(message: import("./protocol.js").Message) => void} onMessage
@@ -59,10 +59,17 @@ export class Connection {
     if (this.state.phase === "waiting") this.connect();
   }
 
-  /** Reconnects with the current token. */
+  /** Reconnects with the current session, without a gap. */
   restart() {
     this.refusals = 0;
     this.connect();
+  }
+
+  /** Disconnects, as the user has signed out. */
+  leave() {
+    this.opening = {};
+    this.drop();
+    this.change({ phase: "refused", attempt: 0, problem: "" });
   }
 
   /**
@@ -81,28 +88,25 @@ export class Connection {
     this.drop();
     this.change({ phase: "connecting" });
     const opening = (this.opening = {});
-    const token = await this.context.tokens.get().catch(() => undefined);
+    const signedIn = await this.context.session.exists().catch(() => undefined);
     if (this.opening !== opening) return;
-    if (token === undefined) this.failed(1006, "");
-    else if (token === null) this.change({ phase: "refused", problem: this.state.problem || "a token is required" });
-    else this.open(token);
+    if (signedIn === undefined) this.failed(1006, "");
+    else if (signedIn) this.open();
+    else this.change({ phase: "refused", problem: this.context.session.problem });
   }
 
-  /** @param {string} token */
-  open(token) {
+  open() {
     const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
     this.socket = socket;
     this.timer = setTimeout(() => this.failed(1006, ""), CONNECT_MS);
-    socket.onopen = () => socket.send(message("dashboard:connect", this.connectFields(token)));
+    socket.onopen = () => socket.send(message("dashboard:connect", this.connectFields()));
     socket.onmessage = (event) => this.received(received(parseDocument(event.data)));
     socket.onclose = (event) => this.failed(event.code, event.reason);
   }
 
-  /** @param {string} token */
-  connectFields(token) {
+  connectFields() {
     const position = this.context.position();
     return {
-      token,
       clientInfo: { userAgent: navigator.userAgent, timezone: Intl.DateTimeFormat().resolvedOptions().timeZone },
       subscribe: { agents: ["*"], commands: ["*"], output: this.context.outputs() },
       ...(position && { resume: position }),
@@ -125,9 +129,8 @@ export class Connection {
     this.drop();
     const problem = reason || REASONS.get(code) || `the connection was lost (${code})`;
     if (code === POLICY_VIOLATION) {
-      this.context.tokens.forget();
       this.refusals += 1;
-      // The token may just have expired: try once to get another from the bridge.
+      // The session may just have ended: try once whether there is another by now.
       if (this.refusals > 1) return this.change({ phase: "refused", problem });
     }
     const attempt = this.state.attempt + 1;

@@ -9,7 +9,9 @@
  * @typedef {{commandId: string, agentId: string, type: string, paramsSummary: string, priority: number,
  *   status: Status, state: State, revision: number, attempt: number, reason: Reason,
  *   receipts: Partial<Record<Stage, number>>,
- *   cancelRequested?: number, cancelStage?: string, agentAwaySince?: number, exitCode?: number}} Command
+ *   cancelRequested?: number, cancelStage?: string, agentAwaySince?: number, exitCode?: number,
+ *   requestedBy?: Requester}} Command
+ * @typedef {{name: string, through: string, address: string}} Requester  who asked, and through which service
  * @typedef {{number: number, agentId: string, receipts: Partial<Record<Stage, number>>, reason: Reason,
  *   started: boolean}} Attempt  an ended attempt; `finished` is its end
  * @typedef {{commandId: string, agentId: string, type: string, status: Status, state: State, attempt: number,
@@ -79,8 +81,16 @@ export function commandOf(document) {
     ...(document.agentAwaySince && { agentAwaySince: ms(document.agentAwaySince) }),
     ...(document.cancelTime && { cancelRequested: ms(document.cancelTime), cancelStage: document.cancelStage }),
     ...(document.exitCode !== null && { exitCode: document.exitCode }),
+    ...(document.requestedBy && { requestedBy: requesterOf(document.requestedBy) }),
   };
 }
+
+/** Who asked, the user rather than the bridge between. @param {Record<string, any>} document @returns {Requester} */
+const requesterOf = ({ kind, subject, onBehalfOf, address }) => ({
+  name: onBehalfOf ?? subject,
+  through: onBehalfOf ? subject : kind === "user" ? "" : kind,
+  address: address ?? "",
+});
 
 /** @param {Record<string, any>} document @returns {Attempt} */
 export const attemptOf = (document) => ({
@@ -137,7 +147,7 @@ export function agentOf(document) {
 
 /** Converts the documents in a message to values. @param {Message} message @returns {Message} */
 export function received(message) {
-  const { agents, commands, agent, command, result, seen, serverTime } = message;
+  const { agents, commands, agent, command, result, seen, serverTime, expireTime } = message;
   return {
     ...message,
     ...(agents && { agents: agents.map(agentOf) }),
@@ -147,6 +157,7 @@ export function received(message) {
     ...(result && { result: resultOf(result) }),
     ...(seen && { seen: Object.fromEntries(Object.entries(seen).map(([agentId, time]) => [agentId, ms(time)])) }),
     ...(serverTime && { serverTime: ms(serverTime) }),
+    ...(expireTime && { expireTime: ms(expireTime) }),
   };
 }
 

@@ -20,6 +20,7 @@
  * @property {number} clockOffset  ms by which the store's clock is ahead of the browser's
  * @property {string} userId
  * @property {string[]} roles
+ * @property {number} expires  when the session ends, in ms by the store's clock; 0 if not known
  * @property {boolean} complete  whether a snapshot has arrived
  * @property {boolean} agentsTruncated  whether there may be more agents
  * @property {boolean} queuedTruncated  whether there may be more queued commands for unknown agents
@@ -62,6 +63,7 @@ export function initialState() {
     clockOffset: 0,
     userId: "",
     roles: [],
+    expires: 0,
     complete: false,
     agentsTruncated: false,
     queuedTruncated: false,
@@ -102,6 +104,7 @@ const changes = {
   connected(known, message, now, ended) {
     known.userId = message.userId;
     known.roles = message.roles;
+    known.expires = message.expireTime ?? 0;
     known.clockOffset = message.serverTime - now;
     snapshot(known, message, now, ended);
   },

@@ -10,6 +10,7 @@ import pytest
 from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.store_view import StoreView
+from distributor.identity.caller import Caller
 from distributor.model.agent import AgentInfo
 from tests.support.dashboard_client import DashboardClient
 from tests.support.running_bridge import RunningBridge
@@ -49,8 +50,8 @@ async def test_while_a_dashboard_connects(
             position = before.of("command:status")[-1]["position"]
         real = StoreView.snapshot_agents
 
-        async def shown(self: StoreView) -> list[AgentInfo]:
-            agents = await real(self)
+        async def shown(self: StoreView, caller: Caller) -> list[AgentInfo]:
+            agents = await real(self, caller)
             await agent.print(assignment, b"end", offset)
             await agent.finish(assignment)
             await relayed(server, bridge, command_id)
@@ -98,11 +99,11 @@ async def test_while_others_of_many_are_read(server: RunningServer, bridge: Runn
         others = [one for number in range(3) for one in await server.queue_many(20, f"nobody-{number}")]
         real = StoreView.read
 
-        async def read(self: StoreView, command_ids: Sequence[str]) -> list[Change | None]:
+        async def read(self: StoreView, caller: Caller, command_ids: Sequence[str]) -> list[Change | None]:
             if command_id not in command_ids:
                 await agent.finish(assignment)
                 await relayed(server, bridge, command_id)
-            return await real(self, command_ids)
+            return await real(self, caller, command_ids)
 
         output = [{"commandId": one} for one in (*others, command_id)]
         with patch.object(StoreView, "read", read):

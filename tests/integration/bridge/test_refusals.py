@@ -197,7 +197,7 @@ async def test_an_unknown_type_is_named(bridge: RunningBridge) -> None:
 
 async def test_unknown_fields_are_ignored(bridge: RunningBridge) -> None:
     async with bridge.dashboard() as dashboard:
-        required = {"dashboard:connect", "command:request", "command:retry", "command:interrupt"}
+        required = {"dashboard:connect", "dashboard:renew", "command:request", "command:retry", "command:interrupt"}
         for type_ in types_of("clientMessage") - required:
             await dashboard.say(type_, whatever={"is": "new"}, version_="2")
         await dashboard.settled()

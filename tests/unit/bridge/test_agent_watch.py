@@ -3,11 +3,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from distributor.bridge.agent_watch import AgentWatch, AgentWatchTimes
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.errors import Unavailable
+from distributor.identity.caller import ANYONE
+from distributor.identity.grants import Grant, Grants
 from distributor.model.agent import AgentInfo
 from distributor.tasks import stop_tasks
 from tests.support.own_logs import own_logs
@@ -34,6 +37,8 @@ class View:
 
 class Dashboard:
     """Keeps the newest of each thing it is told of, as an outbox does."""
+
+    caller = ANYONE
 
     def __init__(self) -> None:
         self.told: dict[str, str] = {}
@@ -78,3 +83,17 @@ async def test_a_store_that_is_away_is_told_of_once_and_when_it_is_back() -> Non
         await until(lambda: view.reads > 4)
         await stop_tasks([running])
     assert [line["event"] for line in logs] == ["cannot read agents", "can read agents again"]
+
+
+async def test_proof_of_life_is_of_agents_that_the_grants_include() -> None:
+    subscriptions: Subscriptions[Any] = Subscriptions()
+    watch = AgentWatch(cast(Any, BusyView(["blue-1", "red-1"])), subscriptions)
+    narrowed = Dashboard()
+    narrowed.caller = replace(ANYONE, grants=Grants((Grant(agents=("red-*",)),)))
+    subscriptions.add_all_agents(narrowed)
+    await watch.sweep()
+    assert "blue" not in str(narrowed.told)
+    assert narrowed.told
+    narrowed.told.clear()
+    await watch.sweep()
+    assert [list(json.loads(text)["seen"]) for text in narrowed.told.values()] == [["red-1"]]

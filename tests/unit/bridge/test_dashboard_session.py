@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from distributor.bridge.bridge_metrics import BridgeMetrics
+from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.dashboard import Change, Dashboard
 from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.dashboard_session import (
@@ -23,6 +24,7 @@ from distributor.bridge.dashboard_session import (
     serve_dashboard,
 )
 from distributor.bridge.requests import Connect, Topics
+from distributor.client import CommandClient
 from distributor.identity.roles import Role
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
@@ -39,6 +41,7 @@ class Peer:
     """Says what it is given, then nothing; takes messages as fast as the test lets it."""
 
     address = "127.0.0.1"
+    session_token = ""
 
     def __init__(self, says: Iterable[str] = ()) -> None:
         self._says: Iterator[str] = iter(says)
@@ -85,6 +88,7 @@ def session(peer: Peer, snapshots: SnapshotSync, slow_close: float = 10.0) -> tu
     limits = DashboardLimits(5.0, 131_072, slow_close, 16, 1_048_576)
     services = SessionServices(*([cast(Any, None)] * 8))._replace(
         credentials=credential_check(),
+        calls=CommandCalls(CommandClient("127.0.0.1:1")),
         hub=cast(Any, hub),
         snapshots=cast(Any, snapshots),
         metrics=BridgeMetrics(),

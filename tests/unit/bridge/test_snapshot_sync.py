@@ -15,6 +15,7 @@ from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import CommandPage
 from distributor.bridge.subscriptions import Subscriptions
+from distributor.identity.caller import Caller
 from distributor.model.command import CommandState, Receipts
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter
@@ -78,7 +79,7 @@ class Agents:
         self.lock = asyncio.Lock()
         self._meanwhile = meanwhile
 
-    async def snapshot(self) -> list[Any]:
+    async def snapshot(self, caller: Caller) -> list[Any]:
         self._meanwhile()
         return []
 
@@ -104,11 +105,11 @@ class View:
         for number in (1, 2, 3):
             self._dashboard.takes(attempt(number, f"6-{number}"))
 
-    async def read(self, command_ids: Sequence[str]) -> list[Change | None]:
+    async def read(self, caller: Caller, command_ids: Sequence[str]) -> list[Change | None]:
         self._events_come()
         return [attempt(2, "")]
 
-    async def page(self, query: CommandFilter) -> CommandPage:
+    async def page(self, caller: Caller, query: CommandFilter) -> CommandPage:
         self._events_come()
         return CommandPage([attempt(2, "").state], [{"commandId": "c"}], "", {})
 

@@ -7,6 +7,7 @@ import pytest
 
 from distributor.bridge import messages
 from distributor.bridge.store_view import MAX_SNAPSHOT_AGENT_BYTES, MAX_SNAPSHOT_AGENTS, StoreView
+from distributor.identity.caller import ANYONE
 from distributor.model.agent import AgentInfo
 from distributor.wire.documents import agent_document
 
@@ -32,7 +33,7 @@ def agent(agent_id: str, labels: dict[str, str]) -> AgentInfo:
 @pytest.mark.parametrize("character", ["x", "\u65e5", "\x01"])
 async def test_the_agents_of_a_snapshot_fit_into_one_message_whatever_their_labels(character: str) -> None:
     labels = {f"label-{number:02}": character * 250 for number in range(64)}
-    shown = await StoreView(cast(Any, Reader(40, labels))).snapshot_agents()
+    shown = await StoreView(cast(Any, Reader(40, labels))).snapshot_agents(ANYONE)
     assert 0 < len(shown) < 40
     assert (
         len(messages.resync("slow", "0-0", [agent_document(agent) for agent in shown], []).encode())
@@ -41,5 +42,5 @@ async def test_the_agents_of_a_snapshot_fit_into_one_message_whatever_their_labe
 
 
 async def test_agents_beyond_a_number_are_left_out() -> None:
-    shown = await StoreView(cast(Any, Reader(MAX_SNAPSHOT_AGENTS + 1, {}))).snapshot_agents()
+    shown = await StoreView(cast(Any, Reader(MAX_SNAPSHOT_AGENTS + 1, {}))).snapshot_agents(ANYONE)
     assert len(shown) == MAX_SNAPSHOT_AGENTS

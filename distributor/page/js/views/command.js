@@ -236,6 +236,7 @@ function facts(app, command) {
       fact("Agent", h("a", { href: link("commands", { agent: command.agentId }) }, foreign(command.agentId))),
       fact("Type", foreign(command.type)),
       links(app, command),
+      command.requestedBy && fact("Requested by", requester(command.requestedBy)),
       fact("Status", command.state),
       reason.code &&
         fact("Reason", foreign(reason.code, { class: "mono" }), !hasEnded(command) && [" ", foreign(reason.message)]),
@@ -251,6 +252,12 @@ function facts(app, command) {
       sent?.params && paramsDetails(command.commandId, sent.params),
     ),
   );
+}
+
+/** @param {import("../protocol.js").Requester} by */
+function requester({ name, through, address }) {
+  const via = [through && `through ${through}`, address && `from ${address}`].filter(Boolean).join(", ");
+  return [foreign(name), via && [" ", foreign(via, { class: "quiet" })]];
 }
 
 /**

@@ -1,4 +1,4 @@
-/** The dialogs: keyboard help and token entry. */
+/** The dialogs: keyboard help and signing in. */
 
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
@@ -9,7 +9,7 @@ import { SHORTCUTS } from "../keyboard.js";
 /** @param {App} app */
 export function dialogs(app) {
   if (app.dialog === "help") return dialog(app, "help", help(app));
-  if (app.dialog === "token") return dialog(app, "token", tokenForm(app));
+  if (app.dialog === "sign in") return dialog(app, "sign in", signInForm(app));
   return null;
 }
 
@@ -47,7 +47,8 @@ function help(app) {
 }
 
 /** @param {App} app */
-function tokenForm(app) {
+function signInForm(app) {
+  const problem = app.signInProblem || app.connection.state.problem;
   return h(
     "form",
     {
@@ -55,11 +56,11 @@ function tokenForm(app) {
       onsubmit: (/** @type {any} */ event) => {
         event.preventDefault();
         const token = event.target.elements.token.value.trim();
-        if (token) app.useToken(token);
+        if (token) app.signIn(token);
       },
     },
-    h("h2", { id: "dialog-title" }, "Token"),
-    h("p", null, "This bridge requires a token: ", foreign(app.connection.state.problem), "."),
+    h("h2", { id: "dialog-title" }, "Sign in"),
+    problem && h("p", { class: "problem-box", role: "alert" }, "Not signed in: ", foreign(problem), "."),
     h(
       "div",
       { class: "field" },
@@ -69,15 +70,15 @@ function tokenForm(app) {
     h(
       "p",
       { class: "quiet" },
-      "Create one with ",
+      "Ask an administrator for one, or create it with ",
       h("code", null, "distributor token"),
-      ". It is kept until you close this tab.",
+      ". All tabs of this browser are signed in, until the token expires or you sign out.",
     ),
     h(
       "div",
       { class: "dialog-actions" },
       h("button", { type: "button", onclick: () => app.closeDialog() }, "Not now"),
-      h("button", { type: "submit", class: "primary" }, "Connect"),
+      h("button", { type: "submit", class: "primary", disabled: app.signingIn }, "Sign in"),
     ),
   );
 }

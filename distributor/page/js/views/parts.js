@@ -109,6 +109,7 @@ export function problem(text, again) {
 
 /** @param {Command[]} commands @param {App} app */
 export function commandTable(commands, app) {
+  const asked = commands.some(({ requestedBy }) => requestedBy);
   return h(
     "div",
     { class: "table" },
@@ -122,6 +123,7 @@ export function commandTable(commands, app) {
           "tr",
           null,
           ["Status", "Command", "Agent", "Params and reason"].map((name) => h("th", { scope: "col" }, name)),
+          asked && h("th", { scope: "col" }, "Requested by"),
           h("th", { scope: "col", class: "number" }, "Priority"),
           h("th", { scope: "col", class: "number" }, "Run time"),
           h("th", { scope: "col", class: "number" }, "Queued"),
@@ -130,14 +132,14 @@ export function commandTable(commands, app) {
       h(
         "tbody",
         null,
-        commands.map((command) => commandRow(command, app)),
+        commands.map((command) => commandRow(command, app, asked)),
       ),
     ),
   );
 }
 
-/** @param {Command} command @param {App} app */
-function commandRow(command, app) {
+/** @param {Command} command @param {App} app @param {boolean} asked  whether there is a column of requesters */
+function commandRow(command, app, asked) {
   const { now } = app;
   return h(
     "tr",
@@ -156,6 +158,7 @@ function commandRow(command, app) {
     ),
     h("td", null, h("a", { href: link("commands", { agent: command.agentId }) }, foreign(command.agentId))),
     what(command, app),
+    asked && h("td", { class: "quiet", "data-label": "by" }, foreign(command.requestedBy?.name ?? "")),
     h("td", { class: "number quiet", "data-label": "priority" }, String(command.priority)),
     h("td", { class: "number", "data-label": "took" }, took(command, now, app.asOf())),
     h("td", { class: "number quiet" }, when(command.receipts.queued, now)),

@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
 import { localTime } from "../format.js";
 import { link } from "../router.js";
+import { expiryWarning } from "../session.js";
 import { theme } from "../theme.js";
 import { agentsView } from "./agents.js";
 import { commandView } from "./command.js";
@@ -72,6 +73,7 @@ function top(app) {
       "div",
       { class: "top-end" },
       connectionBadge(app),
+      user(app),
       h(
         "a",
         { class: "button primary", href: link("send"), "aria-current": current === "send" ? "page" : null },
@@ -99,6 +101,19 @@ function top(app) {
       ),
     ),
   );
+}
+
+/** Who is signed in. @param {App} app */
+function user(app) {
+  const { phase } = app.connection.state;
+  if (phase === "refused")
+    return h("button", { type: "button", onclick: () => app.showDialog("sign in") }, "Sign in");
+  const { userId } = app.known;
+  if (!userId) return null;
+  return [
+    h("span", { key: "user", class: "user", title: "Signed in as" }, foreign(userId)),
+    h("button", { key: "sign out", type: "button", class: "small", onclick: () => app.signOut() }, "Sign out"),
+  ];
 }
 
 function mark() {
@@ -150,6 +165,27 @@ function connectionBadges(app) {
 
 /** @param {App} app */
 function banner(app) {
+  return [expiryBanner(app), outageBanners(app)];
+}
+
+/** Says in time that the session ends. @param {App} app */
+function expiryBanner(app) {
+  const warning = app.connection.state.phase === "connected" && expiryWarning(app.known.expires, app.now);
+  if (!warning) return null;
+  return h(
+    "div",
+    { key: "banner expiry", class: "banner", role: "status" },
+    h(
+      "div",
+      { class: "banner-inner" },
+      h("span", null, warning),
+      h("button", { type: "button", class: "small", onclick: () => app.showDialog("sign in") }, "Sign in again"),
+    ),
+  );
+}
+
+/** @param {App} app */
+function outageBanners(app) {
   const { phase, attempt } = app.connection.state;
   if (phase === "connecting" && !attempt) return null;
   return app.away().map((away) =>
@@ -191,7 +227,7 @@ function bridgeActions(app) {
     phase === "waiting" &&
       h("button", { type: "button", class: "small", onclick: () => app.connection.retryNow() }, "Retry now"),
     phase === "refused" &&
-      h("button", { type: "button", class: "small", onclick: () => app.showDialog("token") }, "Sign in"),
+      h("button", { type: "button", class: "small", onclick: () => app.showDialog("sign in") }, "Sign in"),
   ];
 }
 
