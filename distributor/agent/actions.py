@@ -60,6 +60,12 @@ class IdentityContested(NamedTuple):
     peer: str
 
 
+class CertificateAnswered(NamedTuple):
+    """The server has answered a certificate request."""
+
+    reply: gateway.CertificateReply
+
+
 class ServerDrains(NamedTuple):
     """After this many seconds, look for another server and move there."""
 
@@ -81,4 +87,5 @@ Action = (
     | ServerDrains
     | ServerStops
     | IdentityContested
+    | CertificateAnswered
 )

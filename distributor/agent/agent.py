@@ -21,6 +21,7 @@ from distributor.agent.command_context import AnyHandler
 from distributor.agent.handlers.exec_program import EXEC, ExecHandler, ExecPolicy
 from distributor.agent.handlers.ping import ping_handler
 from distributor.agent.handlers.stop import stop_handler
+from distributor.agent.identity_files import IdentityFiles
 from distributor.agent.journal_policy import JournalPolicy
 from distributor.agent.process_signals import KILLED_SECONDS
 from distributor.agent.runtime import FINISH_SECONDS, AgentRuntime
@@ -97,6 +98,8 @@ class Agent:
 
         Servers beyond loopback are reached over TLS. Changes take effect when the agent starts to serve.
         """
+        self.identity: IdentityFiles | None = None
+        """Where the certificate of an enrolled agent is, which the agent then renews. Sets no `credentials`."""
         self.journal: JournalPolicy | None = JournalPolicy(default_journal(agent_id))
         """The durable record of the agent's commands; None for none.
 
@@ -197,6 +200,8 @@ class Agent:
         profile = self._profile(journal.journal_id if journal else "")
         runtime = self._runtime = AgentRuntime(profile, self.server, table, MessagePacker(self.compression), journal)
         runtime.connect_with(Connector(self.credentials))
+        if self.identity:
+            runtime.keep_certificate(self.identity)
         runtime.add_inline_handler(STOP, stop_handler(runtime))
         if self.policy_file or self.signatures:
             policy = await asyncio.to_thread(PolicySource, self.policy_file)

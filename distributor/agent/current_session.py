@@ -101,6 +101,14 @@ class CurrentSession:
             self._state.output_written(command_id)
             self.wakeup.set()
 
+    def request_certificate(self, request_pem: bytes) -> bool:
+        """Ask for a new certificate; return False without a session."""
+        if self._state is None:
+            return False
+        self._state.request_certificate(request_pem)
+        self.wakeup.set()
+        return True
+
     def room_changed(self, now: float) -> None:
         """Report that a handler that did not stop in time has ended."""
         if self._state:

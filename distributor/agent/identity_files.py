@@ -50,6 +50,11 @@ class IdentityFiles:
         """Whether an agent has enrolled here."""
         return self.credential.is_file() and self._facts.is_file()
 
+    @property
+    def trusted(self) -> Path | None:
+        """The file with certificates by which to recognise servers; None for those that the host trusts."""
+        return self.server_ca if self.server_ca.is_file() else None
+
     def facts(self) -> EnrolmentFacts:
         """What the agent learned when it enrolled."""
         try:

@@ -11,6 +11,7 @@ import grpc
 from distributor.agent import result as results
 from distributor.agent.actions import (
     Action,
+    CertificateAnswered,
     IdentityContested,
     OutputRoom,
     RefusedCommand,
@@ -23,9 +24,11 @@ from distributor.agent.actions import (
 )
 from distributor.agent.agent_journal import AgentJournal
 from distributor.agent.agent_profile import AgentProfile
+from distributor.agent.certificate_renewal import CertificateRenewal
 from distributor.agent.command_context import Handler
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.gateway_stream import EndKind, StreamEnd, now
+from distributor.agent.identity_files import IdentityFiles
 from distributor.agent.orphan_watch import OrphanWatch
 from distributor.agent.record import CommandRecord
 from distributor.agent.server_addresses import ServerAddresses
@@ -70,6 +73,7 @@ class AgentRuntime:
         self._connection = ServerConnection(addresses, self._session, self._open_session, self._act, self._plan)
         self._connection.packer = packer
         self._vetting: Vetting | None = None
+        self._renewal: CertificateRenewal | None = None
         self._leaving = ""
         self._cancelling = False
         self._left = asyncio.Event()
@@ -78,6 +82,11 @@ class AgentRuntime:
     def connect_with(self, connector: Connector) -> None:
         """Use the credentials of `connector`. Call before `run()`."""
         self._connection.connector = connector
+
+    def keep_certificate(self, files: IdentityFiles) -> None:
+        """Renew the certificate in `files` before it expires. Call before `run()`."""
+        self._renewal = CertificateRenewal(files, self._session)
+        self._connection.prepare = self._renewal.prepare
 
     def vet_by(self, vetting: Vetting) -> None:
         """Vet commands before they are accepted."""
@@ -100,6 +109,8 @@ class AgentRuntime:
         if self._journal:
             self._keep(self._journal)
             watching.add(asyncio.create_task(self._settle_crash(self._journal), name="agent recovery"))
+        if self._renewal:
+            watching.add(asyncio.create_task(self._renewal.run(), name="certificate renewal"))
         if self._vetting:
             watching.add(asyncio.create_task(self._vetting.follow(), name="policy file"))
         if self._profile.orphan_after:
@@ -229,8 +240,16 @@ class AgentRuntime:
                 self._workload.notify_room(command_id)
             case SessionOpened(epoch, version):
                 logger.info("connected", server=self._connection.server, version=version or "unknown", epoch=epoch)
+            case _:
+                self._act_on_connection(action)
+
+    def _act_on_connection(self, action: Action) -> None:
+        match action:
             case IdentityContested(peer):
                 logger.warning("another instance claims this agent's id", peer=peer or "at another server")
+            case CertificateAnswered(reply):
+                if self._renewal:
+                    self._renewal.received(reply)
             case ServerDrains(after):
                 self._connection.drain(after)
             case ServerStops(reason):

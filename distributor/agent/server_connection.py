@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 import grpc
@@ -29,6 +29,8 @@ logger = get_logger()
 
 DRAINING: Final = "DRAINING"
 """The error reason of a server that is shutting down."""
+CREDENTIALS_EXPIRED: Final = "CREDENTIALS_EXPIRED"
+"""The error reason of a server that ends a stream with its certificate or token."""
 RESTART_SECONDS: Final = 30.0
 """How long a server that announced its shutdown is expected to need until it, or another, is reachable."""
 
@@ -70,6 +72,8 @@ class ServerConnection:
         """When the latest attempt ended."""
         self.connector = Connector()
         """Opens the connections, with the agent's credentials."""
+        self.prepare: Callable[[], Awaitable[None]] = _ready
+        """Called before each attempt to connect."""
         self.packer = PLAIN
         """Compresses messages to the server, and decompresses its messages."""
         self.vetting: Vetting | None = None
@@ -129,6 +133,7 @@ class ServerConnection:
             await channel.close()
 
     async def _connected(self) -> ServerChannel | None:
+        await self.prepare()
         channel = ServerChannel(self._addresses.current, self.connector)
         connects = False
         try:
@@ -177,11 +182,17 @@ class ServerConnection:
         if end is not None and end.reason == DRAINING:
             self._restart_until = now() + RESTART_SECONDS
             return StreamOutcome.BY_DESIGN
+        if end is not None and end.reason == CREDENTIALS_EXPIRED:
+            return StreamOutcome.BY_DESIGN
         if end is not None and end.code is grpc.StatusCode.UNAVAILABLE and end.retry_after is not None:
             return StreamOutcome.PACED
         if end is None:
             return StreamOutcome.BY_DESIGN if now() < self._restart_until else StreamOutcome.FAILED
         return StreamOutcome.CONFIRMED if end.confirmed else StreamOutcome.FAILED
+
+
+async def _ready() -> None:
+    """Nothing is to be done before connecting."""
 
 
 def _failure(end: StreamEnd | None) -> str:

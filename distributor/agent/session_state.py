@@ -14,6 +14,7 @@ from itertools import repeat
 
 from distributor.agent.actions import (
     Action,
+    CertificateAnswered,
     IdentityContested,
     OutputRoom,
     RefusedCommand,
@@ -65,6 +66,7 @@ class SessionState:
         self._record = record
         self._goodbye = ""
         self._unwritten: list[str] = []
+        self._certificate_request = b""
         self._outbox = Outbox(record)
         self._gathering = Gathering()
         self._heartbeats = Heartbeats()
@@ -220,6 +222,10 @@ class SessionState:
                 # sent), if the agent accepts no more, or if a stuck handler occupies the slot.
                 self.heartbeat(now)
 
+    def request_certificate(self, request_pem: bytes) -> None:
+        """Ask for a new certificate with the next message."""
+        self._certificate_request = request_pem
+
     def room_changed(self, now: float) -> None:
         """Report that a stuck handler has ended and its slot is free."""
         if self._open:
@@ -283,6 +289,9 @@ class SessionState:
         if not self._open:
             return None
         message = self._next()
+        if self._certificate_request and not self.moving:
+            message = message or gateway.ConnectRequest()
+            message.certificate_request.request, self._certificate_request = self._certificate_request, b""
         if message is not None:
             self._withdrawals.sent(message, self._heartbeats.latest)
             self._trial.sent(message)
@@ -324,6 +333,8 @@ class SessionState:
         if message.HasField("probe"):
             self.heartbeat(now)
             actions.append(IdentityContested(message.probe.peer))
+        if message.HasField("certificate"):
+            actions.append(CertificateAnswered(message.certificate))
         for cancel in message.cancels:
             actions += self._cancels.receive(cancel)
         self._results_acknowledged(message.result_acks, now)

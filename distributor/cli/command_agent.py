@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from distributor import __version__
-from distributor.cli.one_line import OneLineCommand
+from distributor.cli.one_line import OneLineGroup
 from distributor.cli.shared_options import (
     LOG_FORMAT,
     LOG_LEVEL,
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 NAME: Final = "command-agent"
 
 
-@click.command(cls=OneLineCommand, prefix=NAME, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=OneLineGroup,
+    prefix=NAME,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--agent", "--agent-id", "agent_id", metavar="ID", help="Id of this agent. [default: the host name]")
 @click.option("--server", metavar="HOST:PORT[,…]", help="The server or servers to connect to.")
 @click.option("--capacity", type=int, metavar="N", help="Slots of the commands to run at once; most use one.")
@@ -68,18 +73,45 @@ NAME: Final = "command-agent"
 @LOG_LEVEL
 @config_option("an [agent] table")
 @click.version_option(__version__, prog_name=NAME)
-def main(config: Path | None, **options: Any) -> None:
+@click.pass_context
+def main(context: click.Context, /, config: Path | None, **options: Any) -> None:
     """Connect to a server and run the commands it sends, until a STOP command, SIGTERM or Ctrl-C.
 
     The first signal gives running commands up to 30 seconds to finish, the second cancels them, and the third ends
     the agent at once.
     """
+    if context.invoked_subcommand is not None:
+        return
     from distributor.observability.logging import configure_logging
     from distributor.settings import load_agent_settings
 
     settings = load_agent_settings(config, flags(), **_labelled(given(options)))
     configure_logging(settings.log_format, settings.log_level)
     build_agent(settings).run()
+
+
+@main.command(short_help="Get a certificate for the agent of this host.")
+@click.option("--server", metavar="HOST:PORT[,…]", help="The server or servers at which to enrol.")
+@click.option("--agent", "--agent-id", "agent_id", metavar="ID", help="Id of the agent. [default: the host name]")
+@click.option("--token", metavar="TOKEN", help="The enrolment token; others on this host may see it.")
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    help="File with the enrolment token, or - for standard input, which is the default.",
+)
+@click.option("--ca", "tls_ca", type=click.Path(path_type=Path), help="PEM file with the CA of the server.")
+@click.option("--replace", is_flag=True, help="Take the place of a live agent with this id.")
+@config_option("an [agent] table")
+def enrol(config: Path | None, token: str | None, token_file: Path | None, replace: bool, **options: Any) -> None:
+    """Make a key on this host, and exchange a token of `distributor enrol-token` for the agent's certificate.
+
+    Afterwards, command-agent connects without further settings, and renews its certificate by itself.
+    """
+    from distributor.cli.enrol import enrol_agent, token_from
+    from distributor.settings import load_agent_settings
+
+    settings = load_agent_settings(config, flags(), **given(options))
+    click.echo(enrol_agent(settings, token_from(token, token_file), replace))
 
 
 def build_agent(settings: AgentSettings) -> Agent:
@@ -95,6 +127,7 @@ def build_agent(settings: AgentSettings) -> Agent:
         SignaturePolicy,
         load_trusted_signers,
     )
+    from distributor.cli.enrol import use_enrolment
 
     if settings.allowed_programs and not settings.allow_exec:
         raise ConfigurationError("allowed programs have no effect without allow_exec; add --allow-exec")
@@ -114,6 +147,7 @@ def build_agent(settings: AgentSettings) -> Agent:
         agent.journal = JournalPolicy(path, settings.journal_bytes, sync, orphans, settings.stop_grace)
     agent.compression = Compression(settings.compression == "gzip", settings.compression_threshold)
     agent.credentials = ClientCredentials.of(settings)
+    use_enrolment(agent, settings)
     agent.policy_file = settings.policy_file
     if settings.require_signature and not settings.trusted_signers:
         raise ConfigurationError("require_signature needs trusted_signers, or no such command could start")

@@ -17,12 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from distributor.errors import ConfigurationError, FailedPrecondition
-from distributor.identity.certificates import PeerKind, PeerName
+from distributor.identity.certificates import BACKDATED, PeerKind, PeerName
 from distributor.identity.private_keys import new_key, private_pem
 from distributor.identity.signing_requests import PublicKey
 
-BACKDATED: Final = timedelta(minutes=5)
-"""Certificates begin this long before they are issued, for peers whose clocks are slow."""
 CA_LIFETIME: Final = timedelta(days=3_650)
 
 _MAX_COMMON_NAME: Final = 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -17,8 +18,11 @@ TRUST_DOMAIN_PATTERN: Final = re.compile(r"[a-z0-9._-]{1,255}")
 """https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md, section 2.1."""
 SERVICE_NAME_PATTERN: Final = AGENT_ID_PATTERN
 
+BACKDATED: Final = timedelta(minutes=5)
+"""Our certificates begin this long before they are issued, for peers whose clocks are slow."""
 MAX_CERTIFICATE_BYTES: Final = 65_536
 _CACHED: Final = 4_096
+_CERTIFICATES: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\s*", re.DOTALL)
 _SCHEME: Final = "spiffe://"
 
 
@@ -67,6 +71,18 @@ def current_identity(certificate_pem: bytes, trust_domain: str, now: float) -> P
     if now >= identity.expires:
         raise Unauthenticated("the certificate has expired", reason="CERTIFICATE_EXPIRED")
     return identity
+
+
+def validity_of(certificate_pem: bytes) -> tuple[float, float]:
+    """When one of our certificates was issued and when it expires, in seconds since the epoch. Raises ValueError."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    issued = certificate.not_valid_before_utc + BACKDATED
+    return issued.timestamp(), certificate.not_valid_after_utc.timestamp()
+
+
+def certificate_part(credential_pem: bytes) -> bytes:
+    """The certificates of a PEM file that has a private key, too."""
+    return b"".join(_CERTIFICATES.findall(credential_pem))
 
 
 def parsed_name(uri: str, trust_domain: str) -> PeerName:

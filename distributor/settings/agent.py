@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from distributor.environment import default_journal
+from distributor.environment import default_journal, enrolled_agents
 from distributor.model.command import AGENT_ID_PATTERN, MAX_DURATION_MS
 from distributor.settings.policy import PolicySettings
 from distributor.settings.tls import CallerTls
@@ -36,6 +36,12 @@ def hostname_as_agent_id() -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())[:128] or "agent"
 
 
+def default_agent_id() -> str:
+    """Return the id of the one agent that has enrolled on this host, or else the host name."""
+    enrolled = enrolled_agents()
+    return enrolled[0] if len(enrolled) == 1 else hostname_as_agent_id()
+
+
 def _check_agent_id(agent_id: str) -> str:
     if not AGENT_ID_PATTERN.fullmatch(agent_id):
         raise ValueError("must be 1 to 128 of A-Z a-z 0-9 . _ -")
@@ -59,9 +65,9 @@ class AgentSettings(CallerTls, PolicySettings, TrustedSignerSettings):
         description="Server to connect to, `host:port`; or several that share a Valkey, separated by commas.",
     )
     agent_id: Annotated[str, AfterValidator(_check_agent_id)] = Field(
-        default_factory=hostname_as_agent_id,
+        default_factory=default_agent_id,
         description="Id of this agent: 1 to 128 of `A-Z a-z 0-9 . _ -`.",
-        json_schema_extra={"shown_default": "the host's name"},
+        json_schema_extra={"shown_default": "that of the one agent enrolled here, or the host's name"},
     )
     capacity: int = Field(1, ge=1, le=1_000, description="Slots of the commands that may run at once; most use one.")
     allow_exec: bool = Field(False, description="Allow `EXEC` to start programs on this host.")

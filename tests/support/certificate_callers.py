@@ -98,6 +98,7 @@ async def issuing_server(
     valkey_url: str, maker: CertificateMaker, folder: Path, **changes: Any
 ) -> AsyncIterator[IssuingServer]:
     """A server whose CA is `maker`. `changes` are settings; `ca_key=None` for an outside CA."""
+    folder.mkdir(parents=True, exist_ok=True)
     files = maker.server().write(folder, "server")
     key = folder / "ca-key.pem"
     key.write_bytes(maker.key_pem)

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from distributor.errors import ConfigurationError, FailedPrecondition, InvalidArgument
-from distributor.identity.authority import BACKDATED, Authority
-from distributor.identity.certificates import PeerKind, PeerName, identity_of
+from distributor.identity.authority import Authority
+from distributor.identity.certificates import BACKDATED, PeerKind, PeerName, identity_of
 from distributor.identity.private_keys import new_key, private_key, private_pem
 from distributor.identity.signing_requests import requested_key, signing_request
 from tests.support.certificates import CertificateMaker, request_pem
