@@ -5,8 +5,10 @@ A server that is in the wrong hands can send anything, so types, params and sign
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
@@ -15,10 +17,11 @@ from distributor.agent.journal_entries import SeenSignature
 from distributor.agent.refusals import refused
 from distributor.identity.policy_source import PolicySource
 from distributor.identity.signatures import SignatureRefused, TrustedSigners
+from distributor.model.check_budget import MAX_STEPS, QUICK_STEPS, TooCostly
 from distributor.model.command import InvalidField
 from distributor.model.command_type import NotPermitted
 from distributor.model.control import CONTROL_TYPES
-from distributor.tasks import off_loop
+from distributor.tasks import LARGE_BYTES
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.v1 import command_pb2
 from distributor.wire.json_values import plain_struct
@@ -74,14 +77,23 @@ class Vetting:
 
     async def verdicts(self, assignments: Iterable[gateway.Assignment]) -> list[Verdict]:
         """The verdict on each command, in order: ids are the server's choice, and may repeat."""
-        return [await off_loop(one.command.params.ByteSize(), self.verdict, one.command) for one in assignments]
+        return [await self._verdict(one.command) for one in assignments]
 
-    def verdict(self, command: command_pb2.Command) -> Verdict:
-        """Vet one command. Takes up to a second for params that are made to be costly."""
+    async def _verdict(self, command: command_pb2.Command) -> Verdict:
+        if command.params.ByteSize() <= LARGE_BYTES:
+            with suppress(TooCostly):
+                return self.verdict(command, QUICK_STEPS)
+        return await asyncio.to_thread(self.verdict, command)
+
+    def verdict(self, command: command_pb2.Command, steps: int = MAX_STEPS) -> Verdict:
+        """Vet one command. Takes up to a second for params that are made to be costly.
+
+        Raises TooCostly if the check against a schema takes more than `steps`, and these are fewer than MAX_STEPS.
+        """
         now_ms = time.time_ns() // 1_000_000
         try:
             signature = self._verified(command, now_ms)
-            self._check_type(command)
+            self._check_type(command, steps)
         except SignatureRefused as error:
             return Verdict(refused(gateway.REFUSAL_CODE_UNSUPPORTED, error.code, str(error)))
         except (NotPermitted, InvalidField) as error:
@@ -101,7 +113,7 @@ class Vetting:
             raise SignatureRefused("signature_invalid", "the signature is for another agent")
         return SeenSignature(content.key_id, content.signature_id, command.command_id, content.expires_ms)
 
-    def _check_type(self, command: command_pb2.Command) -> None:
+    def _check_type(self, command: command_pb2.Command, steps: int) -> None:
         types = self._policy.current.types if self._policy else None
         found = types.find(command.type) if types else None
         if found is None:
@@ -109,4 +121,4 @@ class Vetting:
         found.check_agent(self._agent_id, self._labels)
         if found.schema is not None:
             secrets = (*found.secret_steps, *secret_steps(command))
-            found.schema.check_fully(plain_struct(command.params), secrets)
+            found.schema.check_within(steps, plain_struct(command.params), secrets)

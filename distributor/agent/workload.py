@@ -162,7 +162,8 @@ class Workload:
         grace = self._table.grace_of(command_type)
         if command_type not in self._is_coroutine:
             self._is_coroutine[command_type] = is_coroutine_handler(handler)
-        held.rerun_reasons = frozenset(assignment.command.max_runs_by_reason)
+        # Outside the signature: a server could have a signed command run again and again.
+        held.rerun_reasons = frozenset() if held.signature else frozenset(assignment.command.max_runs_by_reason)
         if not self._is_coroutine[command_type]:
             blocking = BlockingContext(assignment, held.window, self._session)
             thread_call = ThreadCall(cast(BlockingHandler, handler), blocking, held, most, self._session.home)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from distributor.client.command_client import CommandClient
 from distributor.client.options import ClientOptions, Connectivity
 from distributor.client.queued_command import QueuedCommand
+from distributor.client.signing import CommandSigner
 from distributor.client.values import Queued, QueueOutcome, Retried, Retries
 from distributor.model.agent import AgentInfo, AgentPresence, AgentStatus
 from distributor.model.command import Attempt, Command, CommandResult, CommandState, OfflinePolicy, Reason, Receipts
@@ -35,6 +36,7 @@ __all__ = [
     "CommandFilter",
     "CommandRequest",
     "CommandResult",
+    "CommandSigner",
     "CommandState",
     "CommandStatus",
     "Compression",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
 
 from distributor.model.ids import CommandIdMint
 from distributor.v1 import command_pb2
@@ -26,6 +27,13 @@ class CommandSigner:
         self._signer = signer
         self._validity_ms = round(validity_seconds * 1_000)
         self._mint = CommandIdMint()
+
+    @classmethod
+    def from_file(cls, key: Path, validity_seconds: float = DEFAULT_VALIDITY_SECONDS) -> Self:
+        """Sign with a private key in a file. Raises ConfigurationError, also if others may read the file."""
+        from distributor.identity.signatures import Signer
+
+        return cls(Signer.from_file(key), validity_seconds)
 
     def sign(self, command: command_pb2.Command) -> None:
         """Put a new signature over agent, type and params into `command`."""

@@ -86,7 +86,7 @@ def wire_request(
     if request.queue_ttl_seconds is not None:
         command.queue_ttl.CopyFrom(_duration(request.queue_ttl_seconds, "command.queue_ttl"))
     if signer is not None:
-        signer.sign(command)
+        _sign(command, signer)
     wire = command_service_pb2.QueueCommandRequest(command=command, idempotency_key=idempotency_key)
     if wire.ByteSize() + _ENVELOPE_BYTES > MAX_MESSAGE_BYTES:
         raise _too_large(wire)
@@ -324,6 +324,16 @@ def _fill_params(command: command_pb2.Command, params: Mapping[str, JsonValue]) 
     except NotJson as error:
         reason = "PARAMS_TOO_DEEP" if isinstance(error, TooDeep) else "INVALID_PARAMS"
         raise InvalidArgument(str(error), reason=reason, field=error.path) from error
+
+
+def _sign(command: command_pb2.Command, signer: CommandSigner) -> None:
+    if command.max_runs_by_reason:
+        raise InvalidArgument(
+            "command.max_runs_by_reason has no effect on signed commands: it lies outside the signature",
+            reason="NOT_SIGNABLE",
+            field="command.max_runs_by_reason",
+        )
+    signer.sign(command)
 
 
 def _duration(seconds: float, field: str) -> Duration:

@@ -82,11 +82,13 @@ class ParamsSchema:
         finally:
             _budget.reset(token)
 
-    def check_fully(self, params: Mapping[str, JsonValue], secrets: Iterable[Steps] = ()) -> None:
-        """Like `check` with MAX_STEPS, but raise InvalidField for params that take more."""
+    def check_within(self, steps: int, params: Mapping[str, JsonValue], secrets: Iterable[Steps] = ()) -> None:
+        """Like `check`, but raise InvalidField for params that take more than MAX_STEPS."""
         try:
-            self.check(params, secrets)
+            self.check(params, secrets, steps)
         except TooCostly as error:
+            if steps < MAX_STEPS:
+                raise
             raise InvalidField(
                 PARAMS, "PARAMS_TOO_COMPLEX", f"{PARAMS} take too long to check against the schema of the command type"
             ) from error

@@ -237,7 +237,15 @@ def _check_params(command: command_pb2.Command) -> None:
 
 
 def _digest(command: command_pb2.Command) -> str:
-    """Identify a request. Deterministic: map entries are sorted by key."""
+    """Identify a request. Deterministic: map entries are sorted by key.
+
+    Without the signature, which is another one whenever the sender signs the same command.
+    """
+    if command.HasField("signature"):
+        unsigned = command_pb2.Command()
+        unsigned.CopyFrom(command)
+        unsigned.ClearField("signature")
+        command = unsigned
     return hashlib.sha256(command.SerializeToString(deterministic=True)).hexdigest()
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from distributor.errors import InvalidArgument, PermissionDenied
 from distributor.identity.caller import Caller
-from distributor.model.check_budget import MAX_STEPS
 from distributor.model.command import InvalidField
 from distributor.model.command_type import CommandType, CommandTypes, NotPermitted
 from distributor.model.json_pointer import MASK, parse_pointers
@@ -46,10 +45,7 @@ def check_params(command: command_pb2.Command, found: CommandType, steps: int) -
     secrets = (*found.secret_steps, *secret_steps(command))
     params = plain_struct(command.params)
     try:
-        if steps < MAX_STEPS:
-            found.schema.check(params, secrets, steps)
-        else:
-            found.schema.check_fully(params, secrets)
+        found.schema.check_within(steps, params, secrets)
     except InvalidField as error:
         raise InvalidArgument(str(error), reason=error.reason, field=error.field) from error
 

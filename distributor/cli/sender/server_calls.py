@@ -84,9 +84,8 @@ class ServerCalls:
 
     def _signer(self, key: Path) -> CommandSigner:
         from distributor.client.signing import DEFAULT_VALIDITY_SECONDS, CommandSigner
-        from distributor.identity.signatures import Signer
 
-        return CommandSigner(Signer.from_file(key), self.sign_for or DEFAULT_VALIDITY_SECONDS)
+        return CommandSigner.from_file(key, self.sign_for or DEFAULT_VALIDITY_SECONDS)
 
 
 def cannot_write(error: OSError) -> ExitCode:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from distributor.agent import Agent, CommandContext, JournalPolicy
+from distributor.agent import Agent, CommandContext, CommandFailed, JournalPolicy, SignaturePolicy
 from distributor.agent import record as records
 from distributor.errors import ConfigurationError
 from distributor.v1 import agent_gateway_pb2 as gateway
 from tests.support.scripted_gateway import ScriptedGateway, ScriptedSession, assignment
 from tests.support.serving_agent import serving
-from tests.support.signed_commands import as_another, new_signer, requiring, signed
+from tests.support.signed_commands import as_another, new_signer, requiring, signed, trusted
 
 SIGNER = new_signer()
 
@@ -87,12 +87,16 @@ async def test_a_signature_starts_one_command_over_a_restart_of_the_agent(
     assert ran == ["first"]
 
 
+@pytest.mark.parametrize("journal", [True, False])
 async def test_a_command_does_not_start_again_once_its_id_is_forgotten(
-    gateway: ScriptedGateway, ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gateway: ScriptedGateway, ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: bool
 ) -> None:
     monkeypatch.setattr(records, "REMEMBERED", 1)
     first = signed(SIGNER, "first")
-    async with serving(agent_of(gateway, ran, tmp_path / "j"), gateway) as served:
+    agent = agent_of(gateway, ran, tmp_path / "j")
+    if not journal:
+        agent.journal, agent.signatures = None, SignaturePolicy(trusted(SIGNER), ())
+    async with serving(agent, gateway) as served:
         await run(served.session, first)
         await run(served.session, signed(SIGNER, "other"))
         await run(served.session, signed(SIGNER, "another"))
@@ -109,6 +113,22 @@ async def test_a_redelivered_command_runs_once(gateway: ScriptedGateway, ran: Ra
         await served.session.command(again)
         await served.session.until(lambda _: len(served.session.results("first")) == 2)
     assert ran == ["first"]
+
+
+async def test_no_mark_of_the_server_makes_a_signed_command_run_again(
+    gateway: ScriptedGateway, ran: Ran, tmp_path: Path
+) -> None:
+    agent = agent_of(gateway, ran, tmp_path / "j")
+
+    @agent.handler("FAIL")
+    async def fail(command: CommandContext) -> None:
+        raise CommandFailed("broken", "always")
+
+    async with serving(agent, gateway) as served:
+        one = signed(SIGNER, "one", "FAIL")
+        one.command.max_runs_by_reason["broken"] = 100
+        await served.session.command(one)
+        assert not (await served.session.result("one")).transient
 
 
 async def test_required_signatures_need_a_journal(gateway: ScriptedGateway, ran: Ran, tmp_path: Path) -> None:

@@ -153,6 +153,16 @@ async def test_signatures_over_secrets_are_not_shown(server: RunningServer) -> N
     assert (await server.get(plain)).command.signature.value == bytes(64)
 
 
+async def test_a_command_that_is_signed_again_is_the_same_request(server: RunningServer) -> None:
+    ids = []
+    for number in range(2):
+        signature = command_pb2.CommandSignature(
+            signature_id=f"018bcfe5-6800-7000-8000-00000000000{number}", key_id="k", value=bytes(64)
+        )
+        ids.append(await server.queue(signature=signature, idempotency_key="signed"))
+    assert ids[0] == ids[1]
+
+
 async def test_a_signed_command_is_not_retried(server: RunningServer) -> None:
     signature = command_pb2.CommandSignature(
         signature_id="018bcfe5-6800-7000-8000-000000000000", key_id="k", value=bytes(64)

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from distributor.client import CommandRequest
-from distributor.client.translation import wire_request
+from distributor.client import CommandRequest, CommandSigner
+from distributor.client.translation import command_of, wire_request
 from distributor.errors import InvalidArgument
+from distributor.identity.signatures import SignatureRefused
+from distributor.v1 import command_pb2
+from distributor.wire.signed_command import signed_content
+from tests.support.signed_commands import new_signer, trusted
 
 
 def test_params_that_are_not_json_are_the_callers_fault() -> None:
@@ -36,3 +40,38 @@ def test_what_fits_into_no_message_is_told_before_anything_is_sent() -> None:
         "(servers accept 262,144 by default, see max_params_bytes)"
     )
     assert (caught.value.reason, caught.value.field) == ("PARAMS_TOO_LARGE", "command.params")
+
+
+def test_a_signed_request_is_one_that_an_agent_accepts() -> None:
+    signer = new_signer()
+    request = CommandRequest("a1", "WORK", {"n": 1, "list": [0.5, "ö"]}, secret_params=["/n"])
+    command = wire_request(request, "key", CommandSigner(signer, validity_seconds=60)).command
+    content = signed_content(command)
+    trusted(signer).verify(content, command.signature.value, content.expires_ms - 60_000)
+    with pytest.raises(SignatureRefused):
+        trusted(signer).verify(content, command.signature.value, content.expires_ms)
+    assert list(command.secret_params) == ["/n"]
+
+
+def test_each_request_has_a_signature_of_its_own() -> None:
+    signer = CommandSigner(new_signer())
+    requests = [wire_request(CommandRequest("a1", "WORK"), "key", signer) for _ in range(3)]
+    assert len({request.command.signature.signature_id for request in requests}) == 3
+
+
+def test_runs_by_reason_cannot_be_signed() -> None:
+    request = CommandRequest("a1", "WORK", max_runs_by_reason={"flaky": 2})
+    with pytest.raises(InvalidArgument, match="outside the signature") as caught:
+        wire_request(request, "key", CommandSigner(new_signer()))
+    assert caught.value.reason == "NOT_SIGNABLE"
+
+
+def test_what_a_caller_sees_of_its_own_command_has_no_secrets() -> None:
+    """The answer comes without params, so those of the request are shown: they have the secret."""
+    request = wire_request(CommandRequest("a1", "WORK", {"password": "SECRET"}, secret_params=["/password"]), "key")
+    answer = command_pb2.Command(agent_id="a1", type="WORK", secret_params=["/password"])
+    state = command_pb2.CommandState(status=command_pb2.COMMAND_STATUS_QUEUED)
+    command = command_of(answer, state, request.command.params)
+    assert command.params == {"password": "***"}
+    assert "SECRET" not in repr(command)
+    assert request.command.params["password"] == "SECRET"
