@@ -15,6 +15,7 @@ from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.audited_callers import AuditedCallers
 from distributor.dispatch.audited_changes import AuditedChanges
+from distributor.dispatch.caller_limits import CallerLimits
 from distributor.dispatch.command_distributor import CommandDistributor
 from distributor.dispatch.command_service import CommandService
 from distributor.dispatch.command_watcher import CommandWatcher
@@ -51,6 +52,7 @@ from distributor.rpc.enrolment_servicer import EnrolmentServicer
 from distributor.rpc.interceptors.admission import CallLimit
 from distributor.rpc.interceptors.audit import AuditInterceptor, CallAudit
 from distributor.rpc.interceptors.authentication import Authenticator, Doors
+from distributor.rpc.interceptors.caller_limits import CallerLimitInterceptor
 from distributor.rpc.interceptors.calls import CallInterceptor
 from distributor.rpc.interceptors.compression import CompressionInterceptor
 from distributor.rpc.interceptors.wrapping import Interceptor
@@ -259,10 +261,11 @@ def _grpc_server(
     doors = Doors(authenticator) if authenticator is not None else None
     packer = _packer(settings, metrics, Compressed.SENT_TO_CALLERS, Compressed.RECEIVED_FROM_CALLERS)
     limit = CallLimit(settings.max_calls)
-    ours: list[Interceptor] = [CallInterceptor(metrics, limit, doors), CompressionInterceptor(packer)]
+    inner: list[Interceptor] = [CompressionInterceptor(packer), CallerLimitInterceptor(CallerLimits(settings))]
+    ours: list[Interceptor] = [CallInterceptor(metrics, limit, doors), *inner]
     if audit is not None:
         calls = CallInterceptor(metrics, limit, doors, CallAudit(AuditedCallers(audit.recorder)))
-        ours = [calls, CompressionInterceptor(packer), AuditInterceptor(audit.recorder)]
+        ours = [calls, *inner, AuditInterceptor(audit.recorder)]
     return GrpcServer([*more, *ours], settings.reflection)
 
 

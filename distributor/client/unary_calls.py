@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import grpc
 
@@ -17,6 +17,10 @@ Request = TypeVar("Request", contravariant=True)
 Response = TypeVar("Response", covariant=True)
 
 
+RATE_REASONS: Final = frozenset({"CALL_RATE_EXCEEDED", "COMMAND_RATE_EXCEEDED"})
+"""Errors of a caller that is too fast."""
+
+
 class Method(Protocol[Request, Response]):
     """A method of a stub, or one like it: one attempt, which raises AioRpcError or DistributorError."""
 
@@ -25,7 +29,10 @@ class Method(Protocol[Request, Response]):
 
 
 class UnaryCalls:
-    """Makes calls that are safe to repeat: reads, cancels, and queueing under an idempotency key."""
+    """Makes calls that are safe to repeat: reads, cancels, and queueing under an idempotency key.
+
+    A caller that exceeds its rate waits as long as the server says.
+    """
 
     def __init__(self, target: str, options: ClientOptions) -> None:
         self._target = target
@@ -52,6 +59,9 @@ class UnaryCalls:
             raise error_of(failure, self._target) from failure
 
     def _delay_before_next(self, error: DistributorError, attempt: int) -> float | None:
+        if error.reason in RATE_REASONS and error.retry_after_seconds is not None:
+            # Refused before anything was done, and the server knows when there is room. The deadline bounds this.
+            return error.retry_after_seconds * (1.0 + self._options.jitter())
         if not isinstance(error, Unavailable) or self._options.calls.exhausted(attempt):
             return None
         delay = self._options.calls.delay_ms(attempt, self._options.jitter()) / 1000

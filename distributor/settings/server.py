@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from distributor.environment import state_folder
 from distributor.settings.audit import AuditSettings
+from distributor.settings.caller_limits import CallerLimitSettings
 from distributor.settings.enrolment import EnrolmentSettings
 from distributor.settings.policy import PolicySettings
 from distributor.settings.tls import ServerTls
@@ -34,7 +35,9 @@ MAX_DROP_SCAN: Final = 10_000
 """Maximum number of commands a store function scans to find one to drop: about ten milliseconds in Valkey."""
 
 
-class ServerSettings(ServerTls, EnrolmentSettings, TokenSettings, PolicySettings, AuditSettings, ValkeyTls):
+class ServerSettings(
+    ServerTls, EnrolmentSettings, TokenSettings, PolicySettings, AuditSettings, ValkeyTls, CallerLimitSettings
+):
     """Settings chosen by the operator of a server."""
 
     table: ClassVar[str] = "server"

@@ -21,7 +21,7 @@ COMPRESSED_RESPONSES: Final = frozenset(
 
 
 class CompressionInterceptor(Interceptor):
-    """Runs innermost: everything outside it sees plain requests, and errors of decompression."""
+    """Runs inside what admits calls: everything inside it sees plain requests, and errors of decompression."""
 
     def __init__(self, packer: MessagePacker) -> None:
         self._packer = packer
