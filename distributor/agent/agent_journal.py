@@ -108,6 +108,7 @@ class AgentJournal:
         for piece in contents.output:
             output[piece.command_id].append(Chunk(command_pb2.OutputStream.ValueType(piece.stream), *piece[1::2]))
         self.record.signatures.restore(contents.signatures)
+        self.record.checkpoints.restore(contents.checkpoints)
         unfinished = []
         for entry in contents.commands:
             held = self.record.restore(entry, output[entry.command_id])

@@ -41,6 +41,9 @@ JOURNAL_FULL: Final = "journal_full"
 JOURNAL_FAILED: Final = "journal_failed"
 JOURNAL_SLOW: Final = "journal_slow"
 
+CHECKPOINTS: Final = "checkpoints"
+"""Name of the value with remembered checkpoints of audit trails, a list in JSON."""
+
 _APPLICATION_ID: Final = 0x64697374
 _VERSION: Final = 3
 _LOCK_PATIENCE_SECONDS: Final = 1.0
@@ -198,8 +201,9 @@ class Journal:
             self._roll_back()
             problem = self._reason(error)
         halt = tuple(str(part) for part in json.loads(known.get("halt", "[]")))
+        checkpoints = checkpoints_of(known.get(CHECKPOINTS, ""))
         return JournalContents(
-            journal_id, self._commands(), self._output(), same_boot, problem, self._signatures(), halt
+            journal_id, self._commands(), self._output(), same_boot, problem, self._signatures(), halt, checkpoints
         )
 
     def _note_opened(self) -> None:
@@ -260,6 +264,14 @@ class Journal:
         return Reason(JOURNAL_FAILED, text)
 
 
+def checkpoints_of(value: str) -> list[str]:
+    """Decode the value CHECKPOINTS. Raises ValueError."""
+    found = json.loads(value) if value else []
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ValueError("the checkpoints are not a list of texts")
+    return found
+
+
 def _statements(batch: JournalBatch) -> Iterator[tuple[str, list[object]]]:
     """The statements of a commit, what makes room first. One statement writes many rows."""
     if batch.empty:
@@ -278,8 +290,9 @@ def _statements(batch: JournalBatch) -> Iterator[tuple[str, list[object]]]:
         rows = ",".join(["(?,?,?,?)"] * len(signatures))
         values = [value for signature in signatures for value in signature]
         yield f"INSERT OR REPLACE INTO signatures (key_id, signature_id, command_id, expires_ms) VALUES {rows}", values
-    if batch.halt is not None:
-        yield "INSERT OR REPLACE INTO journal (name, value) VALUES ('halt', ?)", [json.dumps(batch.halt)]
+    changed = {"halt": batch.halt, CHECKPOINTS: batch.checkpoints}
+    for named in [name for name, value in changed.items() if value is not None]:
+        yield "INSERT OR REPLACE INTO journal (name, value) VALUES (?, ?)", [named, json.dumps(changed[named])]
     now = int(time.time())
     for entries in _parts(sorted(batch.commands, key=_result_bytes)):
         yield _upsert(len(entries)), [value for entry in entries for value in _row(entry, now)]

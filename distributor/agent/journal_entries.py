@@ -82,6 +82,8 @@ class JournalBatch(NamedTuple):
     """Key id and signature id of signatures to remove."""
     halt: tuple[str, ...] | None = None
     """The emergency stop in force, its id and reason; () if it has ended, None if it has not changed."""
+    checkpoints: Sequence[str] | None = None
+    """All remembered checkpoints of audit trails; None if they have not changed."""
 
     @property
     def empty(self) -> bool:
@@ -103,3 +105,5 @@ class JournalContents(NamedTuple):
     """Those of started commands that have not expired."""
     halt: tuple[str, ...] = ()
     """The emergency stop in force, its id and reason; empty if there is none."""
+    checkpoints: Sequence[str] = ()
+    """Remembered checkpoints of audit trails, the newest last."""

@@ -177,7 +177,10 @@ class JournalWriter:
         halt: tuple[str, ...] | None = None
         if self._record.halt.unwritten:
             halt = self._record.halt.take() or ()
-        return JournalBatch(commands, forgotten, output, trimmed, signatures.started, signatures.unstarted, halt)
+        checkpoints = self._record.checkpoints.take()
+        return JournalBatch(
+            commands, forgotten, output, trimmed, signatures.started, signatures.unstarted, halt, checkpoints
+        )
 
     def _settle_output(
         self, command_id: str, entry: CommandEntry | None, output: list[OutputEntry], trimmed: list[tuple[str, int]]
@@ -217,6 +220,8 @@ class JournalWriter:
             self._record.unwritten.failed()
             self._record.halt.failed()
             self._record.signatures.failed()
+            if batch.checkpoints is not None:
+                self._record.checkpoints.failed()
             for command_id, offset in batch.trimmed:
                 self._untrimmed[command_id] = max(offset, self._untrimmed.get(command_id, 0))
             for piece in batch.output:

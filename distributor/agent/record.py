@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from distributor.agent.halt_memory import HaltMemory
 from distributor.agent.journal_entries import CommandEntry, ProcessMark, SeenSignature, Stage
 from distributor.agent.output_window import Chunk, OutputWindow
+from distributor.agent.remembered_checkpoints import RememberedCheckpoints
 from distributor.agent.seen_signatures import SeenSignatures
 from distributor.agent.unwritten import UnwrittenChanges
 from distributor.model.command import Reason
@@ -118,6 +119,7 @@ class CommandRecord:
         self.durable = durable
         self.unwritten = UnwrittenChanges()
         self.signatures = SeenSignatures()
+        self.checkpoints = RememberedCheckpoints()
         self.journal_problem: Reason | None = None
         """Why the journal takes no new commands, if it does not."""
         self.journal_failing = False

@@ -131,6 +131,7 @@ class SessionState:
             unacknowledged=[_listed(held) for held in mine if not held.running],
             agent_version=self._profile.agent_version,
             accepts_gzip=self._profile.accepts_gzip,
+            checkpoint=self._record.checkpoints.newest,
         )
         hello.halts.stop_id = self._record.halt.current.stop_id if self._record.halt.current else ""
         hello.halts.SetInParent()
@@ -306,6 +307,11 @@ class SessionState:
             message = gateway.ConnectRequest(goodbye=gateway.Goodbye(reason=self._goodbye))
         return message
 
+    def _remember(self, checkpoint: str) -> None:
+        if checkpoint and self._record.checkpoints.remember(checkpoint):
+            # Soon, and without haste.
+            self._record.unwritten.on_change(False)
+
     def _next(self) -> gateway.ConnectRequest | None:
         if self._trial.on and not self.moving:
             return self._trial.take()
@@ -330,6 +336,7 @@ class SessionState:
         if message.HasField("heartbeat_reply"):
             self._heartbeats.answered(message.heartbeat_reply.sequence, now)
             self._withdrawals.answered(message.heartbeat_reply.sequence)
+            self._remember(message.heartbeat_reply.checkpoint)
         if message.HasField("probe"):
             self.heartbeat(now)
             actions.append(IdentityContested(message.probe.peer))

@@ -13,7 +13,9 @@ import distributor
 from distributor.app.audit_key_file import AuditKeyFile, add_key
 from distributor.app.lifespan import Loop
 from distributor.dispatch.audit_pruning import AuditPruning
+from distributor.dispatch.audit_reading import AuditReading
 from distributor.dispatch.audit_recorder import AuditRecorder
+from distributor.dispatch.audit_witnesses import AuditWitnesses
 from distributor.dispatch.ports import AuditLog
 from distributor.errors import ConfigurationError
 from distributor.identity.audit_chain import ChainPolicy
@@ -41,8 +43,14 @@ class AuditParts:
     log: AuditLog
     keys: AuditKeyFile
     recorder: AuditRecorder
+    reading: AuditReading
+    witnesses: AuditWitnesses
     loops: Mapping[str, Loop]
     settings: ServerSettings
+
+    def last_checkpoint(self) -> str:
+        """The last checkpoint of the trail, "" if there is none yet."""
+        return self.recorder.checkpoint
 
     async def begin(self) -> None:
         """Record that the server starts, and which settings have changed. Raises Unavailable if that is impossible."""
@@ -73,8 +81,14 @@ def audit_parts(log: AuditLog, settings: ServerSettings, metrics: Metrics, *, au
         round(settings.audit_retention * 1_000), settings.audit_max_rows, settings.audit_max_bytes
     )
     pruning = AuditPruning(log, recorder, keys.keys, retention)
-    loops: dict[str, Loop] = {"audit trail": recorder.run, "audit pruning": pruning.run}
-    return AuditParts(log, keys, recorder, loops, settings)
+    witnesses = AuditWitnesses(log, recorder, keys.keys)
+    reading = AuditReading(log, keys.keys, witnesses.remembered)
+    loops: dict[str, Loop] = {
+        "audit trail": recorder.run,
+        "audit pruning": pruning.run,
+        "audit witnesses": witnesses.run,
+    }
+    return AuditParts(log, keys, recorder, reading, witnesses, loops, settings)
 
 
 def key_path(settings: ServerSettings) -> Path:

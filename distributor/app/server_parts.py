@@ -45,6 +45,7 @@ from distributor.observability.loop_lag import LoopLag
 from distributor.observability.loop_watchdog import LoopWatchdog
 from distributor.observability.metrics import Compressed, Metrics
 from distributor.rpc.agent_gateway import AgentGateway, unacknowledged_output_bytes
+from distributor.rpc.audit_servicer import AuditServicer
 from distributor.rpc.command_servicer import CommandServicer
 from distributor.rpc.credential_servicer import CredentialServicer
 from distributor.rpc.emergency_servicer import EmergencyServicer
@@ -185,7 +186,8 @@ def server_parts(
     gateway = AgentGateway(stores.commands, stores.sessions, reports, registry, wakeups, settings)
     gateway.hello_timeout_seconds = timing.hello
     if audit is not None:
-        gateway.audit = audit.recorder
+        gateway.audit, gateway.witnesses = audit.recorder, audit.witnesses
+        gateway.last_checkpoint = audit.last_checkpoint
     at_rest = _at_rest_packer(settings, metrics)
     gateway.at_rest = at_rest
     gateway.packer = _packer(settings, metrics, Compressed.SENT_TO_AGENTS, Compressed.RECEIVED_FROM_AGENTS)
@@ -222,7 +224,8 @@ def server_parts(
     defaults = CommandDefaults(settings, at_rest, policy)
     retrying = Retrying(service, stores.reader, partial(repeated_command, defaults=defaults))
     emergency = EmergencyServicer(EmergencyStops(stores.stops, halts))
-    grpc.serve(gateway, CommandServicer(service, retrying, watcher, defaults), emergency)
+    reader = AuditServicer(audit.reading, audit.last_checkpoint) if audit is not None else AuditServicer(None)
+    grpc.serve(gateway, CommandServicer(service, retrying, watcher, defaults), emergency, reader)
     credentials = Credentials(stores.enrolment, stores.revocations, revocations, enrolments)
     enrolment = EnrolmentServicer(enrolments)
     grpc.serve_credentials(enrolment, CredentialServicer(credentials))

@@ -114,6 +114,24 @@ def enrol(config: Path | None, token: str | None, token_file: Path | None, repla
     click.echo(enrol_agent(settings, token_from(token, token_file), replace))
 
 
+@main.command(short_help="Print the checkpoints of audit trails that this agent remembers.")
+@click.option("--agent", "--agent-id", "agent_id", metavar="ID", help="Id of the agent. [default: the host name]")
+@click.option("--journal", metavar="PATH", help="File with the agent's durable record.")
+@config_option("an [agent] table")
+def checkpoint(config: Path | None, **options: Any) -> None:
+    """Print the checkpoints of audit trails that the agent remembers, also while it runs, the newest last.
+
+    An administrator compares one with the trail by `distributor audit verify --checkpoint FILE`.
+    """
+    from distributor.cli.remembered_checkpoints import remembered_checkpoints
+    from distributor.settings import load_agent_settings
+
+    settings = load_agent_settings(config, flags(), **given(options))
+    if not settings.journal_path:
+        raise ConfigurationError("an agent without a journal remembers no checkpoints", field="journal")
+    click.echo("\n".join(remembered_checkpoints(settings.journal_path)), nl=False)
+
+
 def build_agent(settings: AgentSettings) -> Agent:
     """Build the agent from `settings`. Raises ConfigurationError if they conflict or do not fit the host."""
     from distributor.agent import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
@@ -11,6 +12,7 @@ from distributor.dispatch.audit_folding import AuditFolding, Noted
 from distributor.dispatch.ports import AuditAppended, AuditLog
 from distributor.errors import DistributorError, Unavailable
 from distributor.identity.audit_chain import ChainExtension, ChainPolicy, Happened, Prune, extended
+from distributor.identity.audit_checkpoint import AuditCheckpoint, parsed
 from distributor.identity.audit_head import AuditTampered, Authenticated, ChainHead
 from distributor.identity.audit_keys import AuditKeyRing, MissingAuditKey
 from distributor.model.audit_entry import AuditEntry, AuditEvent, AuditOutcome
@@ -30,6 +32,7 @@ MAX_ROWS_AT_ONCE: Final = 200
 """Entries per append: about five milliseconds of this process's time."""
 MAX_WAITING: Final = 10_000
 """Entries that wait while Valkey is away. Later ones are dropped and counted."""
+MAX_ROOTS: Final = 1_000
 MAX_TRIES: Final = 50
 """Tries against other writers; each of theirs that succeeds costs one of ours."""
 
@@ -107,6 +110,8 @@ class AuditRecorder:
         self._outage = Outage("write the audit trail")
         self.checkpoint = ""
         """The last checkpoint of the trail, "" if there is none yet."""
+        self._roots: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        """Roots of the checkpoints that this process has seen, by chain and size."""
 
     def note(self, entry: AuditEntry) -> None:
         """Record an entry soon, without waiting."""
@@ -178,7 +183,7 @@ class AuditRecorder:
             self._set_clock(state.now_ms)
             self._compare(state.head)
             self._head, self._known = state.head, True
-            self.checkpoint = state.checkpoint
+            self._note_checkpoint(state.checkpoint)
             # A checkpoint may be due although nothing happens any more.
             if state.head is not None:
                 await self._append([])
@@ -187,6 +192,10 @@ class AuditRecorder:
         """Drop segments with the next append."""
         self._prune = prune
         self._wake.set()
+
+    def root_at(self, checkpoint: AuditCheckpoint) -> bytes | None:
+        """The root of the checkpoint of the same chain and size, if this process has seen it."""
+        return self._roots.get((checkpoint.origin, checkpoint.size))
 
     async def head(self) -> tuple[ChainHead | None, int]:
         """The head of the trail and Valkey's time. Raises what `run_once` does."""
@@ -205,7 +214,8 @@ class AuditRecorder:
         if not self._known:
             state = await self._log.state()
             self._set_clock(state.now_ms)
-            self._head, self._known, self.checkpoint = state.head, True, state.checkpoint
+            self._head, self._known = state.head, True
+            self._note_checkpoint(state.checkpoint)
         if noted is self._taken and await self._was_stored():
             return
         happened = self._happened(noted)
@@ -264,7 +274,7 @@ class AuditRecorder:
         self._head = head
         self._metrics.audit_rows_written(len(extension.rows))
         if extension.checkpoint is not None:
-            self.checkpoint = extension.checkpoint.text
+            self._note_checkpoint(extension.checkpoint.text)
             logger.info("audit checkpoint", checkpoint=self.checkpoint)
 
     def _happened(self, noted: list[Noted]) -> list[Happened]:
@@ -298,6 +308,14 @@ class AuditRecorder:
         self._metrics.audit_alarm()
         details: Mapping[str, str | int] = {"witness": witness, "remembered": remembered, "found": found}
         self.note(AuditEntry(AuditEvent.WITNESS_CONTRADICTED, outcome=AuditOutcome.FAILED, details=details))
+
+    def _note_checkpoint(self, text: str) -> None:
+        checkpoint = parsed(text)
+        if checkpoint is not None and text != self.checkpoint:
+            self.checkpoint = text
+            self._roots.setdefault((checkpoint.origin, checkpoint.size), checkpoint.root)
+            if len(self._roots) > MAX_ROOTS:
+                self._roots.popitem(last=False)
 
     def _set_clock(self, valkey_ms: int) -> None:
         self._valkey_ahead_ms = valkey_ms - time.monotonic() * 1_000

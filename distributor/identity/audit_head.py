@@ -79,6 +79,14 @@ class ChainHead:
         fields["segment"] = Segment(**fields["segment"])
         return cls(**fields)
 
+    @staticmethod
+    def claimed_origin(document: Authenticated) -> str:
+        """The origin that a head names, before it is verified; "" if it names none."""
+        try:
+            return str(json.loads(document.data)["origin"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:

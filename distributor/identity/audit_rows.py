@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,6 +73,11 @@ def stored(entry: AuditEntry, place: Place, key: AuditKey) -> StoredRow:
 def canonical(fields: Mapping[str, Any]) -> bytes:
     """JSON with sorted names, no spaces and ASCII only: one form for one meaning."""
     return _ENCODER.encode(fields).encode()
+
+
+def is_authentic(row: StoredRow, key: AuditKey) -> bool:
+    """Whether a row was written with this key."""
+    return hmac.compare_digest(key.mac(ROW, row.data).encode(), row.mac.encode())
 
 
 class BadRow(ValueError):

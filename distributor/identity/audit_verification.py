@@ -15,7 +15,7 @@ from distributor.identity.audit_chain import link_of
 from distributor.identity.audit_checkpoint import AuditCheckpoint, is_ours
 from distributor.identity.audit_head import AuditTampered, Authenticated, ChainHead, Manifest
 from distributor.identity.audit_keys import AuditKeyRing, MissingAuditKey, text_of
-from distributor.identity.audit_rows import ROW, BadRow, ReadRow, StoredRow, read
+from distributor.identity.audit_rows import BadRow, ReadRow, StoredRow, is_authentic, read
 from distributor.identity.merkle_tree import MerkleTree
 from distributor.model.audit_entry import AuditEvent
 from distributor.model.audit_verdict import AuditVerdicts, Finding, Verdict
@@ -74,6 +74,11 @@ class AuditVerification:
     def segments(self) -> range:
         """The segments whose rows are to be passed to `add`."""
         return range(self._head.first_segment, self._head.segment.number + 1) if self._head else range(0)
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last row by the head; rows beyond it are not to be passed to `add`."""
+        return self._head.seq if self._head else 0
 
     def begin(self, head: Authenticated | None, manifests: Mapping[int, Authenticated]) -> None:
         """Read the head and the manifests of all closed segments."""
@@ -192,7 +197,7 @@ class AuditVerification:
             self._unverifiable += 1
             self._find(Verdict.INTEGRITY, numbered.number, f"audit_key_file lacks the key {found.row.key_id[:32]!r}")
             return False
-        if key.mac(ROW, numbered.row.data) != numbered.row.mac:
+        if not is_authentic(numbered.row, key):
             self._find(Verdict.INTEGRITY, numbered.number, "the row was not written with an audit key, or was changed")
             return False
         return True

@@ -31,6 +31,7 @@ class Need(StrEnum):
 _ROLES: Final = {Need.VIEWER: Role.VIEWER, Need.OPERATOR: Role.OPERATOR, Need.ADMIN: Role.ADMIN}
 
 _COMMANDS: Final = "/distributor.v1.CommandService/"
+_AUDIT: Final = "/distributor.v1.AuditService/"
 _EMERGENCY: Final = "/distributor.v1.EmergencyService/"
 _ENROLMENT: Final = "/distributor.v1.EnrolmentService/"
 _CREDENTIALS: Final = "/distributor.v1.CredentialService/"
@@ -54,6 +55,9 @@ RPCS: Final[Mapping[str, Need]] = MappingProxyType(
         f"{_COMMANDS}ListAgents": Need.VIEWER,
         f"{_COMMANDS}GetAgent": Need.VIEWER,
         "/distributor.v1.IdentityService/WhoAmI": Need.CALLER,
+        f"{_AUDIT}ListAuditEntries": Need.ADMIN,
+        f"{_AUDIT}ExportAudit": Need.ADMIN,
+        f"{_AUDIT}VerifyAudit": Need.ADMIN,
         f"{_EMERGENCY}Stop": Need.ADMIN,
         f"{_EMERGENCY}Resume": Need.ADMIN,
         f"{_EMERGENCY}ListStops": Need.ADMIN,

@@ -96,6 +96,8 @@ class AgentHello(NamedTuple):
     """Its address, as the server sees it."""
     orphan_after_ms: int = 0
     """After how long without a server it stops all work; 0 for never."""
+    checkpoint: str = ""
+    """The newest checkpoint of the audit trail that it remembers; empty if it remembers none."""
     knows_halts: bool = False
     """Whether it knows emergency stops."""
     halted: str = ""

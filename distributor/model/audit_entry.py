@@ -29,6 +29,7 @@ class AuditEvent(StrEnum):
     AGENT_DISCONNECTED = "agent.disconnected"
     AGENT_ENROLLED = "agent.enrolled"
     AGENT_REVOKED = "agent.revoked"
+    AGENT_RESTORED = "agent.restored"
     CALLER_CONNECTED = "caller.connected"
     CALLER_REFUSED = "caller.refused"
     PERMISSION_DENIED = "permission.denied"
@@ -62,6 +63,7 @@ CODES: Final[Mapping[AuditEvent, str]] = {
     AuditEvent.AGENT_DISCONNECTED: "AGT02",
     AuditEvent.AGENT_ENROLLED: "AGT03",
     AuditEvent.AGENT_REVOKED: "AGT04",
+    AuditEvent.AGENT_RESTORED: "AGT05",
     AuditEvent.CALLER_CONNECTED: "AUT01",
     AuditEvent.CALLER_REFUSED: "AUT02",
     AuditEvent.PERMISSION_DENIED: "AUT03",

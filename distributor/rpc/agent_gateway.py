@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import grpc
 
@@ -13,6 +13,7 @@ import distributor
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.agent_reports import AgentReports
 from distributor.dispatch.audit_recorder import NO_AUDIT, Audit
+from distributor.dispatch.audit_witnesses import AuditWitnesses
 from distributor.dispatch.enrolment import Enrolments
 from distributor.dispatch.halts import Halts
 from distributor.dispatch.ports import CommandStore, SessionStore
@@ -87,6 +88,10 @@ class AgentGateway(AgentGatewayServiceServicer):
         """Ends streams whose credentials lapse."""
         self.enrolments: Enrolments | None = None
         """Renews the certificates of attached agents."""
+        self.witnesses: AuditWitnesses | None = None
+        """Compares the checkpoints that agents remember with the audit trail."""
+        self.last_checkpoint: Callable[[], str] = str
+        """Returns the last checkpoint of the audit trail, "" if there is none."""
         self._draining = False
         self._cleanups: set[asyncio.Task[None]] = set()
 
@@ -127,6 +132,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         stream.labels, stream.knows_halts, stream.stop = hello.labels, hello.knows_halts, attached.stop
         if self.enrolments is not None:
             stream.renew_certificate = certificate_renewal(self.enrolments, credential)
+        stream.last_checkpoint, stream.told_checkpoint = self.last_checkpoint, hello.checkpoint
         stream.welcome(self._welcome(hello, attached))
         older = self._registry.add(stream)
         if older is not None:
@@ -142,6 +148,8 @@ class AgentGateway(AgentGatewayServiceServicer):
             stream.drain(reconnect_after_seconds=0.0)
         logger.info("agent attached", agent_id=hello.agent_id, epoch=attached.epoch)
         self._note(AuditEvent.AGENT_CONNECTED, session, hello.peer)
+        if self.witnesses is not None:
+            self.witnesses.said(hello.agent_id, hello.checkpoint)
         if attached.earlier_journal_id:
             logger.warning(
                 "an agent came back without its journal",

@@ -8,6 +8,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from distributor.errors import InvalidArgument
+from distributor.identity.audit_checkpoint import MAX_CHECKPOINT_BYTES
 from distributor.model.agent import AgentHello, HeldCommand
 from distributor.model.agent_report import LeaseRef, Refusal, Report, ReportedCompletion
 from distributor.model.agent_session import MAX_CAPACITY, MAX_ITEMS_PER_MESSAGE, AgentSession
@@ -78,6 +79,8 @@ def agent_hello(hello: pb.Hello) -> AgentHello:
         accepts_gzip=hello.accepts_gzip,
         journal_id=hello.journal_id,
         orphan_after_ms=_orphan_after_ms(hello.orphan_after),
+        # One that is too long is none of ours, and no reason to keep the agent out.
+        checkpoint=hello.checkpoint if len(hello.checkpoint) <= MAX_CHECKPOINT_BYTES else "",
         knows_halts=hello.HasField("halts"),
         halted=hello.halts.stop_id,
     )

@@ -93,10 +93,12 @@ class AgentStream:
         "at_rest",
         "knows_halts",
         "labels",
+        "last_checkpoint",
         "on_halted",
         "renew_certificate",
         "session",
         "stop",
+        "told_checkpoint",
     )
 
     def __init__(
@@ -120,6 +122,10 @@ class AgentStream:
         """Whether the agent accepts compressed messages."""
         self.labels: Mapping[str, str] = {}
         """The labels of its Hello."""
+        self.last_checkpoint: Callable[[], str] = str
+        """Returns the last checkpoint of the audit trail, "" if there is none."""
+        self.told_checkpoint = ""
+        """The one that the agent has."""
         self.knows_halts = False
         """Whether the agent knows Halt and Resume."""
         self.stop: EmergencyStop | None = None
@@ -247,7 +253,11 @@ class AgentStream:
 
     def renewed(self, sequence: int) -> None:
         """Heartbeat `sequence` is stored: answer it."""
-        self._outbox.control().heartbeat_reply.sequence = sequence
+        reply = self._outbox.control().heartbeat_reply
+        reply.sequence = sequence
+        checkpoint = self.last_checkpoint()
+        if checkpoint != self.told_checkpoint:
+            reply.checkpoint = self.told_checkpoint = checkpoint
         self._send()
 
     def outdated(self) -> None:

@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from distributor.errors import ConfigurationError
 from distributor.rpc.agent_gateway import AgentGateway
+from distributor.rpc.audit_servicer import AuditServicer
 from distributor.rpc.command_servicer import CommandServicer
 from distributor.rpc.credential_servicer import CredentialServicer
 from distributor.rpc.emergency_servicer import EmergencyServicer
@@ -22,6 +23,7 @@ from distributor.rpc.method_table import MethodTable
 from distributor.tasks import stop_tasks
 from distributor.v1 import (
     agent_gateway_pb2,
+    audit_pb2,
     command_service_pb2,
     credentials_pb2,
     emergency_pb2,
@@ -29,6 +31,7 @@ from distributor.v1 import (
     identity_pb2,
 )
 from distributor.v1.agent_gateway_pb2_grpc import add_AgentGatewayServiceServicer_to_server
+from distributor.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from distributor.v1.command_service_pb2_grpc import add_CommandServiceServicer_to_server
 from distributor.v1.credentials_pb2_grpc import add_CredentialServiceServicer_to_server
 from distributor.v1.emergency_pb2_grpc import add_EmergencyServiceServicer_to_server
@@ -44,6 +47,7 @@ SERVICES: Final = (
     enrolment_pb2.DESCRIPTOR.services_by_name["EnrolmentService"].full_name,
     credentials_pb2.DESCRIPTOR.services_by_name["CredentialService"].full_name,
     identity_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name,
+    audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
 )
 
 
@@ -78,12 +82,19 @@ class GrpcServer:
         """The full names of all methods that it answers."""
         return self._methods.names
 
-    def serve(self, gateway: AgentGateway, commands: CommandServicer, emergency: EmergencyServicer) -> None:
+    def serve(
+        self,
+        gateway: AgentGateway,
+        commands: CommandServicer,
+        emergency: EmergencyServicer,
+        audit: AuditServicer,
+    ) -> None:
         """Register the services."""
         self._methods.add(add_AgentGatewayServiceServicer_to_server, gateway)
         self._methods.add(add_CommandServiceServicer_to_server, commands)
         self._methods.add(add_EmergencyServiceServicer_to_server, emergency)
         self._methods.add(add_IdentityServiceServicer_to_server, IdentityServicer())
+        self._methods.add(add_AuditServiceServicer_to_server, audit)
 
     def serve_credentials(self, enrolment: EnrolmentServicer, credentials: CredentialServicer) -> None:
         """Register the services that issue and revoke credentials."""

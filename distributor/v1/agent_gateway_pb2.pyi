@@ -347,6 +347,7 @@ class Hello(_message.Message):
     UNACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     ORPHAN_AFTER_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     HALTS_FIELD_NUMBER: _builtins.int
     ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
@@ -359,6 +360,8 @@ class Hello(_message.Message):
     """Maximum number of slots that its concurrent commands use together, 1 to 1,000. Most commands use one."""
     agent_version: _builtins.str
     """Software name and version."""
+    checkpoint: _builtins.str
+    """The newest checkpoint of the audit trail that the agent remembers, at most 1 KiB; empty if it remembers none."""
     accepts_gzip: _builtins.bool
     """The server may set ConnectResponse.gzip."""
     @_builtins.property
@@ -396,12 +399,13 @@ class Hello(_message.Message):
         unacknowledged: _abc.Iterable[Global___RunningCommand] | None = ...,
         agent_version: _builtins.str = ...,
         orphan_after: _duration_pb2.Duration | None = ...,
+        checkpoint: _builtins.str = ...,
         halts: Global___HaltMemory | None = ...,
         accepts_gzip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["halts", b"halts", "orphan_after", b"orphan_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "agent_id", b"agent_id", "agent_version", b"agent_version", "capacity", b"capacity", "halts", b"halts", "instance_id", b"instance_id", "journal_id", b"journal_id", "labels", b"labels", "orphan_after", b"orphan_after", "running", b"running", "types", b"types", "unacknowledged", b"unacknowledged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "agent_id", b"agent_id", "agent_version", b"agent_version", "capacity", b"capacity", "checkpoint", b"checkpoint", "halts", b"halts", "instance_id", b"instance_id", "journal_id", b"journal_id", "labels", b"labels", "orphan_after", b"orphan_after", "running", b"running", "types", b"types", "unacknowledged", b"unacknowledged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -948,15 +952,21 @@ class HeartbeatReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
+    checkpoint: _builtins.str
+    """The last checkpoint of the audit trail, once after the agent attached and when there is a newer one; at most 1 KiB.
+    An agent may remember it, and say so in its next Hello.
+    """
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
+        checkpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,11 +30,11 @@ class StoredTrail:
     def __init__(self, connections: StoreConnections, key_file: Path) -> None:
         self.log = ValkeyAuditLog(connections.reads, Functions(connections.functions))
         self.connection = connections.reads
-        self._key_file = key_file
+        self.key_file = key_file
 
     @property
     def keys(self) -> AuditKeyRing:
-        return AuditKeyFile(self._key_file).keys()
+        return AuditKeyFile(self.key_file).keys()
 
     async def head(self) -> ChainHead:
         """The head; there must be one."""

@@ -99,6 +99,23 @@ def _resumed(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEnt
     yield base.with_details(scope=request.stop_id or scope)
 
 
+def _read(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]:
+    yield base
+
+
+def _minted(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]:
+    """The token's id, never the token."""
+    token_id = response.token_id if response is not None else ""
+    yield base.with_details(kind="enrolment", token_id=token_id, agents=request.agents, uses=request.count)
+
+
+def _token_named(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]:
+    yield base.with_details(token_id=request.token_id)
+
+
+_AUDIT: Final = "/distributor.v1.AuditService/"
+_ENROLMENT: Final = "/distributor.v1.EnrolmentService/"
+_CREDENTIALS: Final = "/distributor.v1.CredentialService/"
 _EMERGENCY: Final = "/distributor.v1.EmergencyService/"
 _COMMANDS: Final = "/distributor.v1.CommandService/"
 
@@ -110,7 +127,17 @@ AUDITED: Final[Mapping[str, AuditedMethod]] = {
     f"{_COMMANDS}GetCommand": AuditedMethod(AuditEvent.COMMAND_READ, _named),
     f"{_COMMANDS}GetResult": AuditedMethod(AuditEvent.COMMAND_READ, _named),
     f"{_COMMANDS}WatchCommand": AuditedMethod(AuditEvent.COMMAND_READ, _named),
-    # What must stop must not wait for a record of it.
+    # A trail that cannot be written must still be read and verified.
+    f"{_AUDIT}ListAuditEntries": AuditedMethod(AuditEvent.AUDIT_READ, _read, Before.TRY),
+    f"{_AUDIT}ExportAudit": AuditedMethod(AuditEvent.AUDIT_READ, _read, Before.TRY),
+    f"{_AUDIT}VerifyAudit": AuditedMethod(AuditEvent.AUDIT_READ, _read, Before.TRY),
+    f"{_ENROLMENT}Enrol": AuditedMethod(AuditEvent.AGENT_ENROLLED, _named),
+    f"{_ENROLMENT}Renew": AuditedMethod(AuditEvent.AGENT_ENROLLED, _named),
+    f"{_CREDENTIALS}CreateEnrolmentToken": AuditedMethod(AuditEvent.TOKEN_MINTED, _minted, Before.MUST),
+    f"{_CREDENTIALS}RestoreAgent": AuditedMethod(AuditEvent.AGENT_RESTORED, _named, Before.MUST),
+    # What must stop, or must be kept out, must not wait for a record of it.
+    f"{_CREDENTIALS}RevokeAgent": AuditedMethod(AuditEvent.AGENT_REVOKED, _named, Before.TRY),
+    f"{_CREDENTIALS}RevokeToken": AuditedMethod(AuditEvent.TOKEN_REVOKED, _token_named, Before.TRY),
     f"{_EMERGENCY}Stop": AuditedMethod(AuditEvent.EMERGENCY_STOPPED, _stopped, Before.TRY),
     f"{_EMERGENCY}Resume": AuditedMethod(AuditEvent.EMERGENCY_RESUMED, _resumed, Before.MUST),
 }
@@ -121,8 +148,8 @@ _READING: Final = ("Get", "List", "Watch")
 def audited(method: str) -> AuditedMethod | None:
     """How a method is recorded; None if it is not."""
     known = AUDITED.get(method)
-    if known is None and RPCS.get(method) in (Need.ADMIN, Need.ENROLMENT):
-        changes = RPCS[method] is Need.ADMIN and not short_name(method).startswith(_READING)
+    if known is None and RPCS.get(method) is Need.ADMIN:
+        changes = not short_name(method).startswith(_READING)
         return AuditedMethod(AuditEvent.ADMIN_CALLED, _named, Before.MUST if changes else Before.NO)
     return known
 
@@ -188,7 +215,7 @@ class _Record:
         self._rule = rule
         self._request = request
         self._base = AuditEntry(rule.event, _actor(context))
-        if rule.event is AuditEvent.ADMIN_CALLED:
+        if rule.event in (AuditEvent.ADMIN_CALLED, AuditEvent.AUDIT_READ):
             self._base = self._base.with_details(method=short_name(method))
 
     async def begin(self) -> None:

@@ -13,11 +13,15 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
+from distributor.identity.permissions import RPCS, Need
 from distributor.model.audit_entry import AuditActor, AuditEvent, AuditOutcome, AuditRow
-from distributor.v1 import command_pb2, emergency_pb2
+from distributor.rpc.interceptors.audit import AUDITED, Before, audited
+from distributor.v1 import command_pb2, credentials_pb2, emergency_pb2
 from distributor.v1 import command_service_pb2 as pb
+from distributor.v1.credentials_pb2_grpc import CredentialServiceStub
 from distributor.v1.emergency_pb2_grpc import EmergencyServiceStub
 from tests.support.audited_server import StoredTrail, audited_server, stored_trail
+from tests.support.certificates import CertificateMaker
 from tests.support.known_callers import ADMIN, AGENT, OPERATOR, VIEWER, credentials_of
 from tests.support.running_server import RunningServer, queue_request, running_server
 from tests.support.waiting import eventually
@@ -311,3 +315,42 @@ async def test_without_authentication_there_is_no_trail_unless_it_is_on(valkey_u
         await server.queue()
         row = await trail.until(AuditEvent.COMMAND_QUEUED)
         assert row.entry.actor == replace(AuditActor("unknown"), address="127.0.0.1")
+
+
+async def test_enrolment_tokens_and_revocations(valkey_url: str, key_file: Path, tmp_path: Path) -> None:
+    """With the id of a token, never the token."""
+    maker = CertificateMaker()
+    (tmp_path / "ca.pem").write_bytes(maker.pem)
+    (tmp_path / "ca-key.pem").write_bytes(maker.key_pem)
+    files = {"client_ca": tmp_path / "ca.pem", "ca_key": tmp_path / "ca-key.pem"}
+    async with (
+        audited_server(valkey_url, key_file, **files) as server,
+        stored_trail(valkey_url, key_file) as trail,
+    ):
+        credentials: Any = CredentialServiceStub(server.channel)
+        by_ada = {"metadata": credentials_of(ADMIN)}
+        request = credentials_pb2.CreateEnrolmentTokenRequest(agents="agent123", count=1)
+        made = await credentials.CreateEnrolmentToken(request, **by_ada)
+        row = await trail.until(AuditEvent.TOKEN_MINTED, lambda row: row.entry.outcome is AuditOutcome.SUCCESS)
+        assert row.entry.details == {"agents": "agent123", "kind": "enrolment", "token_id": made.token_id, "uses": 1}
+        await credentials.RevokeAgent(credentials_pb2.RevokeAgentRequest(agent_id="agent123", reason=SECRET), **by_ada)
+        row = await trail.until(AuditEvent.AGENT_REVOKED, lambda row: row.entry.outcome is AuditOutcome.SUCCESS)
+        assert (row.entry.agent_id, row.entry.actor.subject) == ("agent123", "ada")
+        await credentials.RestoreAgent(credentials_pb2.RestoreAgentRequest(agent_id="agent123"), **by_ada)
+        assert (await trail.rows(AuditEvent.AGENT_RESTORED))[0].entry.outcome is AuditOutcome.ATTEMPT
+        await credentials.RevokeToken(credentials_pb2.RevokeTokenRequest(token_id=made.token_id), **by_ada)
+        row = await trail.until(AuditEvent.TOKEN_REVOKED)
+        assert row.entry.details == {"token_id": made.token_id}
+        stored = repr(await trail.rows())
+        assert made.token not in stored
+        assert SECRET not in stored
+
+
+def test_every_method_of_an_administrator_is_recorded() -> None:
+    for method, need in RPCS.items():
+        rule = audited(method)
+        if need is Need.ADMIN:
+            assert rule is not None, method
+            reads = method.rpartition("/")[2].startswith(("Get", "List", "Watch"))
+            assert reads or rule.before is not Before.NO, method
+    assert set(AUDITED) <= set(RPCS), "each is a method that there is"

@@ -1,0 +1,57 @@
+"""Which rows of the audit trail somebody wants to see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from distributor.model.audit_entry import AuditEvent, AuditOutcome, AuditRow
+from distributor.model.command import InvalidField
+
+MAX_TYPES: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """All that is set must apply. Times are milliseconds; `before_ms` 0 is no limit.
+
+    `actor` is a subject, or the user on whose behalf it acted. A type that ends with a dot stands for all that begin
+    so.
+    """
+
+    after_ms: int = 0
+    before_ms: int = 0
+    actor: str = ""
+    agent_id: str = ""
+    command_id: str = ""
+    types: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
+
+    def permits(self, row: AuditRow) -> bool:
+        """Whether the filter lets a row through."""
+        entry = row.entry
+        return (
+            row.at_ms >= self.after_ms
+            and not (self.before_ms and row.at_ms >= self.before_ms)
+            and (not self.actor or self.actor in (entry.actor.subject, entry.actor.on_behalf_of))
+            and (not self.agent_id or self.agent_id == entry.agent_id)
+            and (not self.command_id or self.command_id in entry.command_ids)
+            and (not self.types or any(_is(entry.event, one) for one in self.types))
+            and (not self.outcomes or entry.outcome in self.outcomes)
+        )
+
+    def checked(self) -> AuditFilter:
+        """The same filter. Raises InvalidField for a type or outcome that does not exist."""
+        if len(self.types) > MAX_TYPES:
+            raise InvalidField("filter.types", "TOO_MANY_AUDIT_TYPES", f"must be at most {MAX_TYPES}")
+        for one in self.types:
+            if not any(_is(event, one) for event in AuditEvent):
+                raise InvalidField("filter.types", "UNKNOWN_AUDIT_TYPE", f"has no type '{one[:64]}'")
+        for one in self.outcomes:
+            if one not in list(AuditOutcome):
+                raise InvalidField("filter.outcomes", "UNKNOWN_AUDIT_OUTCOME", f"has no outcome '{one[:64]}'")
+        return self
+
+
+def _is(event: AuditEvent, wanted: str) -> bool:
+    return event == wanted or (wanted.endswith(".") and event.startswith(wanted))
