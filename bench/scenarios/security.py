@@ -114,7 +114,9 @@ def _findings(way: str, plain: _Side, secured: _Side) -> list[Finding]:
         return float(median(getattr(cost, figure) for cost in side.costs[way]))
 
     def times(figure: str) -> float:
-        return middle(secured, figure) / middle(plain, figure)
+        """Compare rounds that followed each other: other work on the machine slowed both."""
+        pairs = zip(secured.costs[way], plain.costs[way], strict=True)
+        return float(median(getattr(one, figure) / getattr(other, figure) for one, other in pairs))
 
     return [
         Finding(f"{way}: total CPU, secured / plain", times("total"), "times", at_most=MOST_TIMES),

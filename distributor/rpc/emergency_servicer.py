@@ -13,6 +13,7 @@ from distributor.dispatch.emergency_stops import EmergencyStops
 from distributor.errors import PermissionDenied
 from distributor.identity.caller import Caller
 from distributor.rpc.current_caller import current_caller
+from distributor.rpc.durations import milliseconds
 from distributor.rpc.emergency_messages import fill_agent, fill_stop, stop_scope
 from distributor.v1 import emergency_pb2 as pb
 from distributor.v1.emergency_pb2_grpc import EmergencyServiceServicer
@@ -51,7 +52,7 @@ class EmergencyServicer(EmergencyServiceServicer):
 
     async def WatchStop(self, request: pb.WatchStopRequest, context: Context) -> AsyncIterator[pb.WatchStopResponse]:
         _unrestricted()
-        seconds = request.timeout.ToTimedelta().total_seconds()
+        seconds = milliseconds("timeout", request.timeout) / 1000
         async with aclosing(self._stops.watch(request.stop_id, seconds)) as reports:
             async for agents, complete in reports:
                 response = pb.WatchStopResponse(complete=complete)

@@ -16,6 +16,7 @@ from distributor.model.check_budget import MAX_STEPS
 from distributor.model.command import AGENT_ID_PATTERN, COMMAND_ID_PATTERN, NAMED_PRIORITIES, OfflinePolicy
 from distributor.model.queueing import NewCommand
 from distributor.rpc.command_messages import fill_requester, unknown_enum_value
+from distributor.rpc.durations import milliseconds
 from distributor.rpc.type_check import (
     check_params,
     check_secret_params,
@@ -32,7 +33,6 @@ from distributor.wire.params_summary import params_summary
 from distributor.wire.secret_params import without_secrets
 from distributor.wire.struct_check import check_struct
 
-_MAX_NANOS = 999_999_999
 _SIGNATURE_BYTES = 64
 
 
@@ -178,7 +178,7 @@ def _new_command(
         command.max_runs,
         request.idempotency_key,
         digest,
-        _milliseconds("command.idle_limit", command.idle_limit) if command.HasField("idle_limit") else None,
+        milliseconds("command.idle_limit", command.idle_limit) if command.HasField("idle_limit") else None,
         command.slots or 1,
         tuple(sorted(command.max_runs_by_reason.items())),
         requester,
@@ -200,11 +200,11 @@ def _fill_defaults(command: command_pb2.Command, defaults: CommandDefaults) -> t
         command.ClearField("params")
     time_limit_ms, queue_ttl_ms = defaults.time_limit_ms, defaults.queue_ttl_ms
     if command.HasField("time_limit"):
-        time_limit_ms = _milliseconds("command.time_limit", command.time_limit)
+        time_limit_ms = milliseconds("command.time_limit", command.time_limit)
     else:
         command.time_limit.CopyFrom(defaults.time_limit)
     if command.HasField("queue_ttl"):
-        queue_ttl_ms = _milliseconds("command.queue_ttl", command.queue_ttl)
+        queue_ttl_ms = milliseconds("command.queue_ttl", command.queue_ttl)
     else:
         command.queue_ttl.CopyFrom(defaults.queue_ttl)
     return time_limit_ms, queue_ttl_ms
@@ -247,13 +247,3 @@ def _digest(command: command_pb2.Command) -> str:
         unsigned.ClearField("signature")
         command = unsigned
     return hashlib.sha256(command.SerializeToString(deterministic=True)).hexdigest()
-
-
-def _milliseconds(field: str, duration: Duration) -> int:
-    if abs(duration.nanos) > _MAX_NANOS or duration.seconds * duration.nanos < 0:
-        raise InvalidArgument(
-            f"{field}.nanos must be within ±{_MAX_NANOS:,} and have the sign of seconds, not {duration.nanos:,}",
-            field=field,
-            reason="INVALID_DURATION",
-        )
-    return duration.seconds * 1000 + duration.nanos // 1_000_000

@@ -109,8 +109,8 @@ async def targets(made: World, folder: Path) -> AsyncIterator[Sequence[Target]]:
         programs = folder / "programs"
         programs.mkdir()
         yield (
-            UnaryCalls(channel, vocabulary),
-            AgentStreams(made.grpc_address, vocabulary),
+            UnaryCalls(channel, vocabulary, (("authorization", f"Bearer {made.token}"),)),
+            AgentStreams(made.grpc_address, vocabulary, made.agent_token),
             Dashboards(made.bridge_address, made.token, vocabulary),
             await stack.enter_async_context(command_lines(programs, made.grpc_address)),
         )

@@ -1,12 +1,14 @@
 """A well-behaved agent in a process of its own, so that the work of making faults does not slow what it measures.
 
-Takes the server's address, an agent id, and a token or "". Prints a line for each round trip: what it was, when it
-ended (seconds of the monotonic clock, which all processes share), and how long it took in seconds.
+Takes the server's address and an agent id; the tokens of the agent and of a caller come from the environment. Prints a
+line for each round trip: what it was, when it ended (seconds of the monotonic clock, which all processes share), and
+how long it took in seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from typing import Any, Final
@@ -27,11 +29,11 @@ ROUNDS_PER_COMMAND: Final = 4
 class Probe:
     """Sends heartbeats, and now and then a command to itself, one round trip at a time."""
 
-    def __init__(self, channel: grpc.aio.Channel, agent_id: str, metadata: Any) -> None:
+    def __init__(self, channel: grpc.aio.Channel, agent_id: str) -> None:
         self._agent_id = agent_id
-        self._metadata = metadata
+        self._metadata = authorization("PROBE_CALLER_TOKEN")
         self._commands: Any = CommandServiceStub(channel)
-        self._stream: Any = AgentGatewayServiceStub(channel).Connect(metadata=metadata)
+        self._stream: Any = AgentGatewayServiceStub(channel).Connect(metadata=authorization("PROBE_AGENT_TOKEN"))
         self._sequence = 0
 
     async def run(self) -> None:
@@ -81,11 +83,15 @@ class Probe:
         return message
 
 
-async def run(address: str, agent_id: str, token: str) -> None:
+def authorization(name: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata with the token in an environment variable."""
+    return (("authorization", f"Bearer {os.environ[name]}"),)
+
+
+async def run(address: str, agent_id: str) -> None:
     """Connect and measure."""
-    metadata = (("authorization", f"Bearer {token}"),) if token else ()
     async with grpc.aio.insecure_channel(address, options=channel_options(address)) as channel:
-        await Probe(channel, agent_id, metadata).run()
+        await Probe(channel, agent_id).run()
 
 
 if __name__ == "__main__":

@@ -5,25 +5,28 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
+from distributor.app.audit_key_file import add_key
 from distributor.cli.token import TokenRequest, token_for
-from distributor.settings import BridgeSettings
+from distributor.identity.caller import CallerKind
+from distributor.settings import ServerSettings
 from distributor.store.embedded import EmbeddedValkey
 from tests.support.launched_server import ROOT, LaunchedServer, launched_program, launched_server, somewhere
 
 PROBE_AGENT: Final = "probe"
-OPTIONS: Final = ("--log-format=json", "--log-level=warning")
 
 
 @dataclass(frozen=True)
 class World:
-    """Addresses, processes, and a token that permits everything."""
+    """Addresses, processes, a token of a user who may do anything, and what mints those of agents."""
 
     server: LaunchedServer
     bridge: LaunchedServer
@@ -32,6 +35,7 @@ class World:
     grpc_address: str
     bridge_address: str
     token: str
+    agent_token: Callable[[str], str]
 
     @property
     def pids(self) -> dict[str, int]:
@@ -41,13 +45,25 @@ class World:
 
 @asynccontextmanager
 async def world(folder: Path) -> AsyncIterator[World]:
-    """Start everything; the server and the bridge log warnings and worse."""
+    """Start everything, with authentication and the audit trail on."""
     key = secrets.token_hex(32)
-    token = token_for(BridgeSettings(token_key=key), TokenRequest("fuzz", "12h", roles=["operator"]))
+    settings = ServerSettings(token_key=SecretStr(key))
+
+    def token(name: str, kind: CallerKind, *roles: str) -> str:
+        return token_for(settings, TokenRequest(name, "12h", kind, roles=roles))
+
+    def agent_token(agent_id: str) -> str:
+        return token(agent_id, CallerKind.AGENT)
+
+    add_key(folder / "audit.key", "k1")
     async with AsyncExitStack() as stack:
         valkey = await stack.enter_async_context(EmbeddedValkey(folder / "valkey"))
         server = await stack.enter_async_context(
-            launched_server("serve", *somewhere(folder), "--log-format=json", f"--valkey-url={valkey.url}")
+            launched_server(
+                *("serve", *somewhere(folder), "--log-format=json", f"--valkey-url={valkey.url}"),
+                DISTRIBUTOR_TOKEN_KEY=key,
+                DISTRIBUTOR_AUDIT_KEY_FILE=str(folder / "audit.key"),
+            )
         )
         grpc_address = json.loads(await server.line('"event": "serving"'))["grpc"]
         bridge = await stack.enter_async_context(
@@ -55,16 +71,19 @@ async def world(folder: Path) -> AsyncIterator[World]:
                 *("bridge", "--listen=127.0.0.1:0", f"--server={grpc_address}", "--log-format=json"),
                 f"--valkey-url={valkey.url}",
                 DISTRIBUTOR_BRIDGE_TOKEN_KEY=key,
+                DISTRIBUTOR_BRIDGE_SERVER_TOKEN=token("bridge", CallerKind.SERVICE, "delegate"),
             )
         )
         url = json.loads(await bridge.line('"event": "serving dashboards"'))["url"]
+        user = token("fuzz", CallerKind.USER, "admin")
         probe = await stack.enter_async_context(
             launched_program(
-                *(sys.executable, "-m", "tests.fuzz.probe", grpc_address, PROBE_AGENT, ""),
-                environment={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+                *(sys.executable, "-m", "tests.fuzz.probe", grpc_address, PROBE_AGENT),
+                environment={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+                | {"PROBE_AGENT_TOKEN": agent_token(PROBE_AGENT), "PROBE_CALLER_TOKEN": user},
                 cwd=folder,
             )
         )
         await probe.line("heartbeat")
         assert valkey.pid is not None
-        yield World(server, bridge, probe, valkey.pid, grpc_address, urlsplit(url).netloc, token)
+        yield World(server, bridge, probe, valkey.pid, grpc_address, urlsplit(url).netloc, user, agent_token)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 from typing import Any, Final
@@ -13,7 +13,7 @@ import grpc
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from distributor.wire.transport import channel_options
-from tests.fuzz.generators.call_metadata import Entry
+from tests.fuzz.generators.call_metadata import Entry, odd_metadata
 from tests.fuzz.generators.vocabulary import FUZZED_AGENTS, TYPES, Vocabulary
 from tests.fuzz.generators.wire_messages import WireMessages
 from tests.fuzz.target import REPLY_SECONDS, Fault
@@ -33,27 +33,35 @@ class AgentStreams:
     name = "agent stream"
     workers = 2
 
-    def __init__(self, address: str, vocabulary: Vocabulary, caller: Sequence[Entry] = ()) -> None:
-        """`caller` is the metadata of a caller who may connect as any of the fuzzed agents."""
+    def __init__(self, address: str, vocabulary: Vocabulary, token_of: Callable[[str], str]) -> None:
+        """`token_of` mints the token of an agent."""
         self._address = address
         self._messages = WireMessages(vocabulary)
-        self._caller = tuple(caller)
+        self._tokens = {agent_id: token_of(agent_id) for agent_id in FUZZED_AGENTS}
 
     async def attempt(self, rng: Random, sound: bool) -> None:
         """Open a stream, send some messages, and end it in one of three ways. Raises Fault."""
         options = [*channel_options(self._address), ("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(self._address, options=options) as channel:
-            call: Any = channel.stream_stream(CONNECT)(metadata=self._caller)
+            agent_id = rng.choice(FUZZED_AGENTS)
+            call: Any = channel.stream_stream(CONNECT)(metadata=self._credentials(rng, agent_id, sound))
             sent: list[bytes] = []
             with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await self._converse(rng, call, sent, sound)
+                await self._converse(rng, call, sent, _hello(rng, agent_id), sound)
             await _end(rng, call, sound)
             code = await asyncio.wait_for(call.code(), REPLY_SECONDS)
             details = await call.details()
             if code.name in FAULTS and details != RACED:
                 raise Fault(f"Connect: {code.name}: {details}", sent)
 
-    async def _converse(self, rng: Random, call: Any, sent: list[bytes], sound: bool) -> None:
+    def _credentials(self, rng: Random, agent_id: str, sound: bool) -> tuple[Entry, ...]:
+        """Mostly those of the agent, which get its messages past the door."""
+        if not sound and rng.random() < 0.1:
+            return odd_metadata(rng)
+        holder = rng.choice(FUZZED_AGENTS) if not sound and rng.random() < 0.1 else agent_id
+        return (("authorization", f"Bearer {self._tokens[holder]}"),)
+
+    async def _converse(self, rng: Random, call: Any, sent: list[bytes], hello: pb.ConnectRequest, sound: bool) -> None:
         async def send(frame: bytes) -> None:
             sent.append(frame)
             await call.write(frame)
@@ -61,7 +69,7 @@ class AgentStreams:
         if not sound and rng.random() < 0.3:
             await send(self._messages.frame(rng, pb.ConnectRequest))
         else:
-            await send(_hello(rng).SerializeToString())
+            await send(hello.SerializeToString())
         heard = pb.ConnectResponse.FromString(await _heard(call))
         for _ in range(rng.randint(1, MOST_MESSAGES)):
             await send(_report(heard) if sound else self._frame(rng, heard))
@@ -75,8 +83,7 @@ class AgentStreams:
         return self._messages.frame(rng, pb.ConnectRequest)
 
 
-def _hello(rng: Random) -> pb.ConnectRequest:
-    agent_id = rng.choice(FUZZED_AGENTS)
+def _hello(rng: Random, agent_id: str) -> pb.ConnectRequest:
     instance = f"{agent_id}-{rng.randrange(3)}"
     return pb.ConnectRequest(
         hello=pb.Hello(agent_id=agent_id, instance_id=instance, capacity=rng.choice((0, 1, 20)), types=TYPES)

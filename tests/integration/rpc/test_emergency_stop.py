@@ -10,9 +10,10 @@ import pytest
 from distributor.model.stop_scope import StopScope
 from distributor.store.connections import StoreConnections
 from distributor.v1 import agent_gateway_pb2 as pb
+from distributor.v1 import emergency_pb2
 from distributor.wire.limits import MAX_HELD
-from tests.support.emergency import CONFIRMED, REFUSED, STOPPING, UNREACHABLE, reports, resume, stop
-from tests.support.received_errors import error_of
+from tests.support.emergency import CONFIRMED, REFUSED, STOPPING, UNREACHABLE, emergency, reports, resume, stop
+from tests.support.received_errors import error_of, error_of_stream
 from tests.support.running_server import ASSIGNED, CANCELLED, QUEUED, RunningServer, running_server
 from tests.support.store_world import StoreWorld
 
@@ -144,3 +145,11 @@ async def test_what_an_agent_may_say_of_a_halt_is_bounded(server: RunningServer)
         await agent.send(halted=pb.Halted(stop_id=begun.stop_id, running=running))
         await agent.ended()
         assert "halted.running" in agent.details
+
+
+@pytest.mark.parametrize("seconds", [2**63 - 1, -(2**63)])
+async def test_a_watch_for_any_time_is_answered(server: RunningServer, seconds: int) -> None:
+    request = emergency_pb2.WatchStopRequest(stop_id="none")
+    request.timeout.seconds = seconds
+    error = await error_of_stream(emergency(server).WatchStop(request))
+    assert (error.code, error.reason) == ("NOT_FOUND", "UNKNOWN_STOP")
