@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from distributor.app.bridge_tls import bridge_certificates, watched_certificates
+from distributor.app.bridge_tls import bridge_certificates, insecurities, watched_certificates
 from distributor.app.certificate_watch import CertificateWatch
 from distributor.app.lifespan import Loop
 from distributor.app.token_keys import TokenKeys
@@ -81,6 +81,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     log = ValkeyEventLog(connections.events, connections.reads)
     events = EventSource(log, ValkeyEventHistory(connections.reads))
     hub = EventHub(events, view, pumps, agents, metrics)
+    hub.backends.insecure = insecurities(settings)
     client = CommandClient(settings.server, replace(CALLS, credentials=ClientCredentials.of_bridge(settings)))
     check = ServerCheck(client, hub.backends.server, settings.server_check_interval)
     limits = DashboardLimits(

@@ -8,6 +8,7 @@ from distributor.errors import ConfigurationError
 from distributor.observability.logging import get_logger
 from distributor.settings import BridgeSettings
 from distributor.wire.certificate_files import CertificateFiles, PemPaths, SettingNames
+from distributor.wire.credentials import ClientCredentials, Connector, is_plain_target
 
 logger = get_logger()
 
@@ -29,6 +30,14 @@ def watched_certificates(settings: BridgeSettings, page: CertificateFiles | None
     )
     watched = {"server": to_server, "valkey": valkey_certificates(settings)}
     return watched | {"listen": page} if page is not None else watched
+
+
+def insecurities(settings: BridgeSettings) -> list[str]:
+    """What crosses a network in plain text, as `bridge:status` says it."""
+    page = settings.tls_cert is None and beyond_loopback(settings.listen)
+    connector = Connector(ClientCredentials.of_bridge(settings))
+    server = not connector.uses_tls(settings.server) and not is_plain_target(settings.server)
+    return [name for name, found in (("plain_page", page), ("plain_server", server)) if found]
 
 
 def check_page_exposure(settings: BridgeSettings) -> None:

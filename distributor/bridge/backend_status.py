@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from distributor.client import CommandClient
@@ -53,6 +53,8 @@ class BackendStatus:
     """The backends of a bridge. Calls `on_change` when either becomes available or unavailable."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
+        self.insecure: Sequence[str] = ()
+        """What crosses a network in plain text, which the page warns of: `plain_page`, `plain_server`."""
         self.valkey = Backend(on_change)
         self.server = Backend(on_change, "not checked yet")
 

@@ -208,7 +208,8 @@ class EventHub:
     def send_backend_status(self, dashboard: Dashboard) -> None:
         """Send whether the server and Valkey are available."""
         server, valkey = self.backends.server, self.backends.valkey
-        dashboard.send_bridge(messages.bridge_status(server.availability, valkey.availability))
+        status = messages.bridge_status(server.availability, valkey.availability, self.backends.insecure)
+        dashboard.send_bridge(status)
 
     def _send_backend_status(self) -> None:
         for dashboard in self.dashboards:

@@ -53,12 +53,13 @@ def resync(reason: str, position: str, agents: Sequence[Document], commands: Seq
     return _message("resync", {"reason": reason, "position": position, "agents": agents, "commands": commands})
 
 
-def bridge_status(server: Availability, valkey: Availability) -> str:
-    """Availability of the server and Valkey."""
+def bridge_status(server: Availability, valkey: Availability, insecure: Sequence[str] = ()) -> str:
+    """Availability of the server and Valkey, and what is insecure: `plain_page`, `plain_server`."""
     fields = {
         "timestamp": time_text(int(time.time() * 1000)),
         "server": _availability(server),
         "valkey": _availability(valkey),
+        "insecure": list(insecure),
     }
     return _message("bridge:status", fields)
 

@@ -47,6 +47,25 @@ class Status:
         self._page.send(json.dumps(message | parts))
 
 
+async def test_what_is_insecure_is_said_on_every_view(page: DashboardPage) -> None:
+    status = Status()
+    await status.stand_between(page)
+    await page.page.goto("/")
+    await expect(page.page.locator(".connection")).not_to_have_text("connecting")
+    banner = page.page.locator(".banner.insecure")
+    status.say(insecure=[])
+    await page.live()
+    await expect(banner).to_have_count(0)
+    status.say(insecure=["plain_page", "plain_server", "of a later version"])
+    await expect(banner).to_have_text(
+        "Insecure: this page and your token cross the network in plain text, "
+        "and the bridge talks to its server in plain text. Anyone on the network path can read and change it."
+    )
+    await page.open("agents")
+    await expect(banner).to_be_visible()
+    await page.picture("insecure")
+
+
 async def test_a_command_whose_agent_is_gone_claims_nothing(page: DashboardPage, world: PageWorld) -> None:
     async with world.server.agent("doomed") as agent:
         command_id = await world.server.queue("doomed", "PING")

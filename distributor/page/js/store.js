@@ -16,6 +16,7 @@
  * @property {number} since  earliest time with any known activity, in ms
  * @property {number} allSince  time since which every ended command is counted, in ms; 0 if all are
  * @property {import("./availability.js").Backends | null} backends  status of the bridge's server and Valkey
+ * @property {string[]} insecure  what crosses a network in plain text: `plain_page`, `plain_server`
  * @property {string} position  resume position
  * @property {number} clockOffset  ms by which the store's clock is ahead of the browser's
  * @property {string} userId
@@ -59,6 +60,7 @@ export function initialState() {
     since: 0,
     allSince: 0,
     backends: null,
+    insecure: [],
     position: "",
     clockOffset: 0,
     userId: "",
@@ -113,6 +115,7 @@ const changes = {
   },
   "bridge:status"(known, message) {
     known.backends = backendsOf(message);
+    known.insecure = message.insecure ?? [];
   },
   "snapshot:rest"(known, message, _now, ended) {
     for (const agent of message.agents ?? []) {

@@ -36,7 +36,7 @@ const VIEWS = {
 export function shell(app) {
   return [
     h("a", { class: "skip-link", href: "#content", onclick: skip }, "Skip to content"),
-    h("header", { class: "top", key: "top" }, top(app), banner(app)),
+    h("header", { class: "top", key: "top" }, top(app), insecureBanner(app), banner(app)),
     h(
       "main",
       { key: "main", id: "content", class: `content${app.away().length ? " stale" : ""}`, tabindex: -1 },
@@ -161,6 +161,27 @@ function connectionBadges(app) {
   if (phase === "connecting" && !attempt && !app.known.complete) return badge("idle", "connecting");
   const away = app.away();
   return away.length ? away.map(({ part }) => badge(...OUTAGE_BADGES[part])) : badge("good", "live");
+}
+
+/** @type {Record<string, string>} */
+const INSECURITIES = {
+  plain_page: "this page and your token cross the network in plain text",
+  plain_server: "the bridge talks to its server in plain text",
+};
+
+/** What the operator permitted with `insecure`. @param {App} app */
+function insecureBanner(app) {
+  const found = app.known.insecure.map((name) => INSECURITIES[name]).filter(Boolean);
+  if (!found.length) return null;
+  return h(
+    "div",
+    { key: "banner insecure", class: "banner insecure", role: "alert" },
+    h(
+      "div",
+      { class: "banner-inner" },
+      h("span", null, `Insecure: ${found.join(", and ")}. Anyone on the network path can read and change it.`),
+    ),
+  );
 }
 
 /** @param {App} app */
