@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from distributor.app.token_keys import TokenKeys
-from distributor.identity.authenticator import Authenticator, certificate_reader, no_certificates
+from distributor.identity.authenticator import Authenticator, ServiceDirectory, certificate_reader, no_certificates
 from distributor.identity.metrics_door import admit_metrics
+from distributor.identity.tokens import Revoked
 from distributor.settings import ServerSettings
 
 
 class Authentication:
     """How a server knows its callers. `keys` is None without keys for tokens."""
 
-    def __init__(self, settings: ServerSettings, revoked: Callable[[str], bool] = lambda _: False) -> None:
-        """`revoked` says whether a token id is revoked. Raises ConfigurationError for unusable keys."""
+    def __init__(self, settings: ServerSettings, revoked: Revoked, services: ServiceDirectory) -> None:
+        """`services` returns what a service with a certificate may do. Raises ConfigurationError for unusable keys."""
+        self._services = services
         self.keys = TokenKeys(settings, revoked) if settings.verifies_tokens else None
         self.authenticator = self._authenticator(settings) if settings.authenticates else None
         """None while authentication is off."""
@@ -28,4 +28,5 @@ class Authentication:
         return Authenticator(
             self.keys.verifier if self.keys is not None else None,
             certificate_reader(settings.trust_domain) if settings.client_ca is not None else no_certificates,
+            self._services,
         )

@@ -27,10 +27,11 @@ from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.client import ClientCredentials, ClientOptions, CommandClient
 from distributor.dispatch.event_backlog import EventBacklog
+from distributor.dispatch.revocations import Revocations
 from distributor.errors import ConfigurationError
 from distributor.identity.caller import CallerKind
 from distributor.identity.roles import Role
-from distributor.identity.tokens import NewToken, TokenVerifier, mint
+from distributor.identity.tokens import NewToken, Revoked, TokenVerifier, mint
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.http import HttpEndpoint
 from distributor.observability.loop_watchdog import LoopWatchdog
@@ -42,6 +43,7 @@ from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
+from distributor.store.revocation_list import ValkeyRevocationStore
 
 CALLS: Final = ClientOptions(call_timeout_seconds=5.0, calls=RetryPolicy(attempts=2, first_ms=100, max_ms=500))
 DEV_SUBJECT: Final = "developer"
@@ -55,6 +57,7 @@ class BridgeParts:
     connections: StoreConnections
     client: CommandClient
     keys: TokenKeys
+    revocations: Revocations
     hub: EventHub
     pumps: OutputPumps
     endpoint: HttpEndpoint
@@ -70,9 +73,10 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         raise ConfigurationError(
             "no key to verify tokens: set token_key, token_key_file, public_keys or jwks_url", field="token_key"
         )
-    keys = TokenKeys(settings, lambda _: False)
     connections = StoreConnections.to(_valkey_url(settings))
     functions = Functions(connections.functions)
+    revocations = Revocations(ValkeyRevocationStore(functions))
+    keys = TokenKeys(settings, Revoked(revocations.is_revoked))
     reader = ValkeyCommandReader(connections.reads, functions, round(settings.offline_after * 1000))
     view = StoreView(reader)
     output = ValkeyOutputLog(connections.reads, functions, Exchanges(functions), StorePolicy())
@@ -105,6 +109,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         connections,
         client,
         keys,
+        revocations,
         hub,
         pumps,
         bridge_endpoint(
@@ -119,6 +124,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
             "agent watch": agents.run,
             "server check": check.run,
             "token keys": keys.run,
+            "revocations": revocations.run,
             "certificate expiry": CertificateWatch(watched, metrics.registry).run,
             "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,
         },

@@ -66,6 +66,7 @@ async def _start(parts: BridgeParts, lifespan: Lifespan) -> None:
     await check_server(parts.connections.reads)
     await lifespan.enter("client", parts.client)
     await parts.keys.start()
+    await parts.revocations.load()
     await parts.hub.catch_up()
     lifespan.start_loops(parts.loops)
     lifespan.on_stop("output pumps", parts.pumps.stop)

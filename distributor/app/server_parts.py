@@ -114,6 +114,7 @@ class ServerParts:
     distributor: CommandDistributor
     gauges: Gauges
     revocations: Revocations
+    policy: PolicySource
     enrolment: EnrolmentServicer
     gateway: AgentGateway
     grpc: GrpcServer
@@ -230,7 +231,7 @@ def server_parts(
     enrolment = EnrolmentServicer(enrolments)
     grpc.serve_credentials(enrolment, CredentialServicer(credentials))
     return ServerParts(
-        registry, watches, relay, distributor, gauges, revocations, enrolment, gateway, grpc, audit, loops
+        registry, watches, relay, distributor, gauges, revocations, policy, enrolment, gateway, grpc, audit, loops
     )
 
 

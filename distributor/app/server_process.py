@@ -20,6 +20,7 @@ from distributor.app.timing import ServerTiming
 from distributor.app.valkey_address import valkey_address, valkey_certificates
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.refusals import draining
+from distributor.identity.tokens import Revoked
 from distributor.observability.http import HttpEndpoint, observability_app
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
@@ -114,7 +115,14 @@ class ServerProcess:
         stores = stores_on(connections, settings, self._replica, self.metrics, durability)
         lifespan.on_stop("calls to Valkey", stores.exchanges.idle)
         await load_functions(connections.reads, stores.functions)
-        authentication = Authentication(settings, lambda token_id: parts.revocations.is_revoked(token_id))
+        authentication = Authentication(
+            settings,
+            Revoked(
+                lambda token_id: parts.revocations.is_revoked(token_id),
+                lambda agent_id, issued: parts.revocations.list.is_agent_token_revoked(agent_id, issued),
+            ),
+            lambda service: parts.policy.services.get(service),
+        )
         parts = server_parts(
             stores, settings, self.metrics, interceptors, self._timing, authenticator or authentication.authenticator
         )

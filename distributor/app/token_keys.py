@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from distributor.errors import ConfigurationError, Unavailable
 from distributor.identity.jwks import MAX_JWKS_BYTES, keys_of
 from distributor.identity.token_keys import KeyRing, TokenKey, key_ring
-from distributor.identity.tokens import TokenRules, TokenVerifier
+from distributor.identity.tokens import Revoked, TokenRules, TokenVerifier
 from distributor.observability.logging import get_logger
 from distributor.observability.outage import Outage
 from distributor.settings import is_loopback
@@ -38,9 +38,7 @@ class TokenKeys:
     Keys that cannot be read any more stay in use, with one log line until they can be read again.
     """
 
-    def __init__(
-        self, settings: TokenSettings, revoked: Callable[[str], bool], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, settings: TokenSettings, revoked: Revoked, clock: Callable[[], float] = time.monotonic) -> None:
         """Read the key files. `clock` is in seconds. Raises ConfigurationError for unusable files."""
         self._clock = clock
         self._settings = settings

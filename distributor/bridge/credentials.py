@@ -37,7 +37,7 @@ class CredentialCheck:
 
     def is_revoked(self, caller: Caller) -> bool:
         """Whether a token of the caller has been revoked since it was verified."""
-        return any(map(self._verifier.revoked, caller.token_ids))
+        return any(map(self._verifier.revoked.token_id, caller.token_ids))
 
     def of_request(self, connection: HTTPConnection) -> Credential:
         """The credential of a request: of its `Authorization` header, or of its session. Raises like `of_token`."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from distributor.errors import ConfigurationError
+from distributor.identity.service_access import services_of
 from distributor.observability.logging import get_logger
 from distributor.settings.policy_file import NO_POLICY, Policy, load_policy
 
@@ -26,6 +27,8 @@ class PolicySource:
         self._path = path
         self._check_seconds = check_seconds
         self.current: Policy = load_policy(path) if path else NO_POLICY
+        self.services = services_of(self.current.services, str(path))
+        """What each service with a client certificate may do."""
         self._seen = _stamps(self.current.files)
         self._problem = ""
 
@@ -41,6 +44,7 @@ class PolicySource:
             return False
         try:
             policy = await asyncio.to_thread(load_policy, self._path)
+            services = services_of(policy.services, str(self._path))
         except ConfigurationError as error:
             if error.message != self._problem:
                 logger.error("the policy file cannot be used; the last one stays in effect", cause=error.message)
@@ -50,7 +54,7 @@ class PolicySource:
         self._seen = _stamps(policy.files)
         if policy.digest == self.current.digest:
             return False
-        self.current = policy
+        self.current, self.services = policy, services
         logger.info("policy file loaded", path=str(self._path), types=len(policy.types.types))
         return True
 

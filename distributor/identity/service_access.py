@@ -31,13 +31,13 @@ def services_of(tables: object, origin: str) -> Mapping[str, ServiceAccess]:
 
     `origin` names the file in errors. Raises ConfigurationError that names the table.
     """
-    if not isinstance(tables, dict):
+    if not isinstance(tables, Mapping):
         raise _invalid(f"services in {origin} must be tables, [services.NAME]")
     return {name: _access(name, table, f"[services.{name}] of {origin}") for name, table in tables.items()}
 
 
 def _access(name: str, table: Any, where: str) -> ServiceAccess:
-    if not _NAME.fullmatch(name) or not isinstance(table, dict):
+    if not _NAME.fullmatch(name) or not isinstance(table, Mapping):
         raise _invalid(f"{where} must be a table, named by 1 to 128 of A-Z a-z 0-9 . _ -")
     if unknown := sorted(set(table) - _FIELDS):
         raise _invalid(f"{where} has the unknown setting {unknown[0]}")

@@ -21,8 +21,9 @@ from distributor.identity.grants import EVERYTHING, Grants
 from distributor.identity.roles import NO_ROLES, Role, with_included
 from distributor.identity.token_keys import KeyRing, TokenKey
 
-MAX_TOKEN_CHARACTERS: Final = 8_192
-MAX_SUBJECT_CHARACTERS: Final = 256
+MAX_TOKEN_CHARACTERS: Final = 7_168
+"""The token of a delegate and that of its user fit into the metadata of a call."""
+MAX_SUBJECT_CHARACTERS: Final = 255
 MAX_TOKEN_ID_CHARACTERS: Final = 128
 MAX_EXPIRES: Final = 253_402_300_799
 """The end of the year 9999."""
@@ -54,6 +55,7 @@ class Token(NamedTuple):
     kind: CallerKind
     subject: str
     token_id: str
+    issued: float
     expires: float
     roles: frozenset[Role]
     grants: Grants
@@ -70,8 +72,14 @@ class NewToken(NamedTuple):
     grants: Grants = EVERYTHING
 
 
-def _never(_: str) -> bool:
-    return False
+class Revoked(NamedTuple):
+    """What is revoked: tokens by their id, and the tokens of an agent that were issued up to some time, in seconds."""
+
+    token_id: Callable[[str], bool] = lambda _: False
+    agent: Callable[[str, float], bool] = lambda _, __: False
+
+
+NOTHING_REVOKED: Final = Revoked()
 
 
 def _nothing() -> bool:
@@ -85,13 +93,10 @@ class TokenVerifier:
         self,
         keys: KeyRing,
         rules: TokenRules,
-        revoked: Callable[[str], bool] = _never,
+        revoked: Revoked = NOTHING_REVOKED,
         refresh: Callable[[], bool] = _nothing,
     ) -> None:
-        """`revoked` says whether a token id is revoked.
-
-        `refresh` is called for a token of an unknown key, and returns whether the keys are being fetched again.
-        """
+        """`refresh` is called for a token of an unknown key, and returns whether the keys are being fetched again."""
         self._keys = keys
         self.rules = rules
         self.revoked = revoked
@@ -124,9 +129,13 @@ class TokenVerifier:
         if now >= known.expires + self.rules.leeway_seconds:
             self._verified.pop(token, None)
             raise refused("the token has expired", "TOKEN_EXPIRED")
-        if self.revoked(known.token_id):
+        if self._is_revoked(known):
             raise refused("the token is revoked", "TOKEN_REVOKED")
         return known
+
+    def _is_revoked(self, token: Token) -> bool:
+        by_agent = token.kind is CallerKind.AGENT and self.revoked.agent(token.subject, token.issued)
+        return by_agent or self.revoked.token_id(token.token_id)
 
     def _checked(self, token: str, now: float) -> Token:
         if len(token) > MAX_TOKEN_CHARACTERS:
@@ -213,30 +222,30 @@ def _token_of(claims: Mapping[str, Any], rules: TokenRules, now: float) -> Token
     audience = claims["aud"]
     if rules.audience not in (audience if isinstance(audience, list) else [audience]):
         raise refused("the token is for another audience")
-    expires = _checked_times(claims, now, rules.leeway_seconds)
+    issued, expires = _checked_times(claims, now, rules.leeway_seconds)
     subject = _text(claims, "sub", MAX_SUBJECT_CHARACTERS)
     token_id = _text(claims, "jti", MAX_TOKEN_ID_CHARACTERS)
     words = _role_words(claims)
     if AGENT_ROLE in words:
         if len(words) > 1:
             raise refused("the token of an agent must have no other role")
-        return Token(CallerKind.AGENT, subject, token_id, expires, NO_ROLES, NOTHING)
+        return Token(CallerKind.AGENT, subject, token_id, issued, expires, NO_ROLES, NOTHING)
     roles = with_included({role for word, role in _ROLES.items() if word in words})
-    return Token(_kind(claims, roles), subject, token_id, expires, roles, _grants(claims))
+    return Token(_kind(claims, roles), subject, token_id, issued, expires, roles, _grants(claims))
 
 
-def _checked_times(claims: Mapping[str, Any], now: float, leeway: float) -> float:
-    """The time at which the token expires, in seconds since the epoch."""
-    expires = _time(claims, "exp")
+def _checked_times(claims: Mapping[str, Any], now: float, leeway: float) -> tuple[float, float]:
+    """When the token was issued and when it expires, in seconds since the epoch."""
+    issued, expires = _time(claims, "iat"), _time(claims, "exp")
     if expires > MAX_EXPIRES:
         raise refused("the token expires after the year 9999")
     if now >= expires + leeway:
         raise refused("the token has expired", "TOKEN_EXPIRED")
-    if _time(claims, "iat") > now + leeway:
+    if issued > now + leeway:
         raise refused("the token is issued in the future")
     if claims.get("nbf") is not None and _time(claims, "nbf") > now + leeway:
         raise refused("the token is not valid yet")
-    return expires
+    return issued, expires
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float:

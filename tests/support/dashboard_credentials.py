@@ -9,7 +9,7 @@ from distributor.identity.caller import Caller, CallerKind
 from distributor.identity.grants import Grant, Grants
 from distributor.identity.roles import Role, with_included
 from distributor.identity.token_keys import key_ring
-from distributor.identity.tokens import TokenVerifier
+from distributor.identity.tokens import Revoked, TokenVerifier
 from tests.support.token_issuer import KEY, RULES
 
 
@@ -24,4 +24,4 @@ def credential(
 
 def credential_check(revoked: set[str] | None = None) -> CredentialCheck:
     """A check that accepts tokens signed with KEY unless their ids are in `revoked`."""
-    return CredentialCheck(TokenVerifier(key_ring([KEY], []), RULES, (revoked or set()).__contains__))
+    return CredentialCheck(TokenVerifier(key_ring([KEY], []), RULES, Revoked((revoked or set()).__contains__)))

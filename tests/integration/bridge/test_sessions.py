@@ -14,6 +14,9 @@ from websockets.exceptions import InvalidStatus
 from distributor.bridge import dashboard_session
 from distributor.bridge.session_cookie import MAX_TOKEN_CHARACTERS
 from distributor.identity.permissions import MESSAGES, ROUTES, Need
+from distributor.identity.tokens import Revoked
+from distributor.v1.credentials_pb2 import RevokeTokenRequest
+from distributor.v1.credentials_pb2_grpc import CredentialServiceStub
 from tests.support.protocol_schema import types_of
 from tests.support.running_bridge import Answer, RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
@@ -208,10 +211,23 @@ async def test_a_revoked_token_ends_its_connection(bridge: RunningBridge) -> Non
     async with bridge.dashboard() as dashboard:
         (connected,) = bridge.process.parts.hub.dashboards
         revoked = set(connected.caller.token_ids)
-        bridge.process.parts.keys.verifier.revoked = revoked.__contains__
+        bridge.process.parts.keys.verifier.revoked = Revoked(revoked.__contains__)
         began = time.monotonic()
         assert await dashboard.until_closed(PATIENCE_SECONDS) == (1008, "the token is revoked")
         assert time.monotonic() - began < 10
+
+
+async def test_a_token_revoked_at_the_server_is_refused_and_ends_its_connection(
+    server: RunningServer, bridge: RunningBridge
+) -> None:
+    token = bridge.token()
+    async with bridge.stranger() as dashboard:
+        await dashboard.connect(token)
+        (connected,) = bridge.process.parts.hub.dashboards
+        (token_id,) = connected.caller.token_ids
+        await CredentialServiceStub(server.channel).RevokeToken(RevokeTokenRequest(token_id=token_id))
+        assert await dashboard.until_closed(10) == (1008, "the token is revoked")
+    assert (await bridge.get("/api/agents", token)).json()["error"]["reason"] == "TOKEN_REVOKED"
 
 
 # Every message and every route

@@ -15,6 +15,7 @@ from distributor.app.token_keys import REFETCH_SECONDS, RETRY_SECONDS, TokenKeys
 from distributor.errors import ConfigurationError, Unauthenticated, Unavailable
 from distributor.identity.jwks import MAX_JWKS_BYTES
 from distributor.identity.token_keys import shared_key
+from distributor.identity.tokens import NOTHING_REVOKED
 from distributor.settings.tokens import TokenSettings
 from tests.support.token_issuer import PEMS, PRIVATE, claims, jwk_of
 from tests.support.waiting import until
@@ -61,7 +62,7 @@ def issuer() -> Iterator[Issuer]:
 
 
 def keys_of(**settings: Any) -> TokenKeys:
-    return TokenKeys(TokenSettings(**settings), lambda _: False)
+    return TokenKeys(TokenSettings(**settings), NOTHING_REVOKED)
 
 
 def token(key_id: str) -> str:
@@ -187,7 +188,7 @@ async def test_a_key_that_is_withdrawn_verifies_no_more(issuer: Issuer) -> None:
 async def test_an_unknown_key_is_fetched_at_once_but_not_for_each_stranger(issuer: Issuer) -> None:
     now = 1_000.0
     issuer.publish("one")
-    keys = TokenKeys(TokenSettings(jwks_url=issuer.url), lambda _: False, lambda: now)
+    keys = TokenKeys(TokenSettings(jwks_url=issuer.url), NOTHING_REVOKED, lambda: now)
     await keys.start()
     issuer.publish("one", "two")
     running = asyncio.create_task(keys.run())
