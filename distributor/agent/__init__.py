@@ -13,6 +13,7 @@ from distributor.agent.command_context import (
     Handler,
 )
 from distributor.agent.handlers.exec_program import ExecPolicy
+from distributor.agent.identity_files import IdentityFiles
 from distributor.agent.journal_policy import JournalPolicy, JournalSync, Orphans
 from distributor.agent.vetting import SignaturePolicy
 from distributor.identity.signatures import load_trusted_signers
@@ -31,6 +32,7 @@ __all__ = [
     "Compression",
     "ExecPolicy",
     "Handler",
+    "IdentityFiles",
     "JournalPolicy",
     "JournalSync",
     "Orphans",

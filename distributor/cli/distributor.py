@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from distributor import __version__
+from distributor.cli.credential_commands import COMMANDS
 from distributor.cli.one_line import OneLineCommand, OneLineGroup
 from distributor.cli.shared_options import (
     LOG_FORMAT,
@@ -79,6 +80,10 @@ def signing_key(out: Path) -> None:
     key_id = make_signing_key(out)
     click.echo(f"{out}: private key {key_id}, for command-sender --sign-key")
     click.echo(f"{public_path(out)}: its public key, for the agents' trusted_signers")
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 @main.command()

@@ -1,0 +1,121 @@
+"""`distributor enrol-token`, `revoke`, `restore` and `revocations`: the bodies of the commands."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distributor.cli.admin_calls import admin_options
+from distributor.cli.exit_codes import ExitCode
+from distributor.cli.one_line import one_line
+from distributor.cli.sender.columns import format_table
+from distributor.cli.sender.screen import Screen
+from distributor.cli.sender.tables import short_time
+from distributor.cli.token import seconds_of
+from distributor.client.credential_client import CredentialClient
+from distributor.errors import ConfigurationError
+from distributor.model.revocation import Revocation
+from distributor.wire.documents import time_text
+
+Action = Callable[[CredentialClient, Screen], Coroutine[Any, Any, ExitCode]]
+
+
+def administer(config: Path | None, server: str | None, output: str, action: Action) -> int:
+    """Run `action` with a client and a screen; return its exit code."""
+
+    async def call() -> ExitCode:
+        async with CredentialClient(*admin_options(config, server)) as client:
+            return await action(client, Screen(output))
+
+    return int(asyncio.run(call()))
+
+
+def make_token(agents: str, labels: Sequence[str], uses: int, expires_in: str) -> Action:
+    """Make a token and print it alone, so that it can be piped to a host."""
+    lifetime, pairs = seconds_of(expires_in), _pairs(labels)
+
+    async def make(client: CredentialClient, screen: Screen) -> ExitCode:
+        token = await client.enrolment_token(agents, pairs, uses, lifetime)
+        if screen.for_people:
+            serves = "once" if uses == 1 else f"{uses:,} times"
+            screen.message(
+                f"token {token.token_id} serves {serves} until {time_text(token.expires_ms)}; on the host:\n"
+                "command-agent enrol --server HOST:PORT < the token"
+            )
+            screen.text(token.text)
+        else:
+            expires = time_text(token.expires_ms)
+            screen.document({"token": token.text, "tokenId": token.token_id, "expireTime": expires})
+        return ExitCode.SUCCESS
+
+    return make
+
+
+def revoke(agent_id: str, token_id: str, reason: str) -> Action:
+    """Revoke an agent, or a token."""
+
+    async def call(client: CredentialClient, screen: Screen) -> ExitCode:
+        if token_id:
+            entry = await client.revoke_token(token_id, reason)
+        else:
+            entry = await client.revoke_agent(agent_id, reason)
+        _show(screen, [entry])
+        return ExitCode.SUCCESS
+
+    return call
+
+
+def restore(agent_id: str) -> Action:
+    """Restore an agent."""
+
+    async def call(client: CredentialClient, screen: Screen) -> ExitCode:
+        await client.restore_agent(agent_id)
+        screen.message(f"the certificates of agent {agent_id} count again")
+        return ExitCode.SUCCESS
+
+    return call
+
+
+async def list_revocations(client: CredentialClient, screen: Screen) -> ExitCode:
+    """Show all revocations."""
+    _show(screen, await client.revocations())
+    return ExitCode.SUCCESS
+
+
+def _show(screen: Screen, entries: Sequence[Revocation]) -> None:
+    if not screen.for_people:
+        screen.document([_document(entry) for entry in entries])
+        return
+    if not entries:
+        screen.text("nothing is revoked")
+        return
+    now_ms = round(time.time() * 1000)
+    table = {
+        "revoked": [f"{entry.kind} {one_line(entry.subject)}" for entry in entries],
+        "since": [short_time(entry.revoked_ms, now_ms) for entry in entries],
+        "by": [one_line(entry.revoked_by) or "-" for entry in entries],
+        "reason": [one_line(entry.reason) for entry in entries],
+    }
+    screen.text(format_table(table))
+
+
+def _document(entry: Revocation) -> dict[str, Any]:
+    return {
+        "kind": entry.kind.value,
+        "subject": entry.subject,
+        "revokeTime": time_text(entry.revoked_ms),
+        "generation": entry.generation,
+        "revokedBy": entry.revoked_by,
+        "reason": entry.reason,
+    }
+
+
+def _pairs(labels: Sequence[str]) -> Mapping[str, str]:
+    pairs = [label.partition("=") for label in labels]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise ConfigurationError("--label must be name=value", field="label")
+    return {name: value for name, _, value in pairs}

@@ -1,0 +1,98 @@
+"""Makes enrolment tokens, and revokes credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
+
+from distributor.client.options import ClientOptions
+from distributor.client.server_channels import ServerChannels
+from distributor.client.unary_calls import UnaryCalls
+from distributor.model.revocation import Revocation, RevokedKind
+from distributor.v1 import credentials_pb2 as pb
+from distributor.v1.credentials_pb2_grpc import CredentialServiceStub
+from distributor.wire.credentials import Connector
+
+if TYPE_CHECKING:
+    import grpc
+
+    from distributor.v1.credentials_pb2_grpc import CredentialServiceAsyncStub
+
+_KINDS = {pb.REVOCATION_KIND_AGENT: RevokedKind.AGENT, pb.REVOCATION_KIND_TOKEN: RevokedKind.TOKEN}
+
+
+class EnrolmentTokenText(NamedTuple):
+    """A token as it is passed to a host, its id, and when it expires, in milliseconds since the epoch."""
+
+    text: str
+    token_id: str
+    expires_ms: int
+
+
+class CredentialClient:
+    """For administrators. `async with` opens the connection. Calls raise errors of `distributor.errors`."""
+
+    def __init__(self, target: str, options: ClientOptions | None = None) -> None:
+        """`target` is as for CommandClient."""
+        options = options or ClientOptions()
+        self._calls = UnaryCalls(target, options)
+        self._channels = ServerChannels(target, Connector(options.credentials))
+        self._opened: CredentialServiceAsyncStub | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._channels.open()
+        stub: CredentialServiceAsyncStub = CredentialServiceStub(cast("grpc.aio.Channel", self._channels))
+        self._opened = stub
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._opened = None
+        await self._channels.close()
+
+    async def enrolment_token(
+        self, agents: str, labels: Mapping[str, str], uses: int, lifetime_seconds: int
+    ) -> EnrolmentTokenText:
+        """Make a token for an agent id, or for a pattern of ids with `*` and `?`."""
+        request = pb.CreateEnrolmentTokenRequest(agents=agents, labels=labels, count=uses)
+        request.expires_in.FromSeconds(lifetime_seconds)
+        response = await self._calls.call(self._stub.CreateEnrolmentToken, request)
+        return EnrolmentTokenText(response.token, response.token_id, response.expire_time.ToMilliseconds())
+
+    async def revoke_agent(self, agent_id: str, reason: str = "") -> Revocation:
+        """Revoke all that an agent has."""
+        request = pb.RevokeAgentRequest(agent_id=agent_id, reason=reason)
+        return _revocation((await self._calls.call(self._stub.RevokeAgent, request)).revocation)
+
+    async def revoke_token(self, token_id: str, reason: str = "") -> Revocation:
+        """Revoke a token by its id."""
+        request = pb.RevokeTokenRequest(token_id=token_id, reason=reason)
+        return _revocation((await self._calls.call(self._stub.RevokeToken, request)).revocation)
+
+    async def restore_agent(self, agent_id: str) -> None:
+        """Let an agent's certificates count again."""
+        await self._calls.call(self._stub.RestoreAgent, pb.RestoreAgentRequest(agent_id=agent_id))
+
+    async def revocations(self) -> list[Revocation]:
+        """All revocations, newest first."""
+        response = await self._calls.call(self._stub.ListRevocations, pb.ListRevocationsRequest())
+        return [_revocation(entry) for entry in response.revocations]
+
+    @property
+    def _stub(self) -> CredentialServiceAsyncStub:
+        if self._opened is None:
+            raise RuntimeError("the client is not open; use it in an `async with` block")
+        return self._opened
+
+
+def _revocation(entry: pb.Revocation) -> Revocation:
+    return Revocation(
+        _KINDS.get(entry.kind, RevokedKind.TOKEN),
+        entry.subject,
+        entry.revoke_time.ToMilliseconds(),
+        entry.generation,
+        entry.revoked_by,
+        entry.reason,
+    )
