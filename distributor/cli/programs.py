@@ -19,12 +19,14 @@ def distributor() -> None:
     """Run `distributor`."""
     if sys.argv[1:2] and sys.argv[1] in _SERVICES:
         end_well_on_sigterm()
+    quiet_grpc()
     run("distributor.cli.distributor")
 
 
 def command_agent() -> None:
     """Run `command-agent`."""
     end_well_on_sigterm()
+    quiet_grpc()
     run("distributor.cli.command_agent")
 
 
@@ -36,7 +38,13 @@ def command_sender() -> None:
 def websocket_bridge() -> None:
     """Run the bridge, for `cmd/websocket_bridge.py`."""
     end_well_on_sigterm()
+    quiet_grpc()
     run("distributor.cli.distributor", "bridge")
+
+
+def quiet_grpc() -> None:
+    """Keep gRPC from writing to stderr whenever a stranger fails a TLS handshake. It reads this at import."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # noqa: TID251 - set for grpc, not read here
 
 
 def end_well_on_sigterm() -> None:

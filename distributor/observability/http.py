@@ -109,9 +109,11 @@ class HttpEndpoint:
         context = http_server_context(self._tls) if self._tls is not None else None
         listener = listening_socket(self._address, self._setting)
         self.port = listener.getsockname()[1]
-        if context is not None:
-            self._options["ssl_context_factory"] = lambda _config, _default: context
-        self._server = _Server(uvicorn.Config(self._app, **self._options))
+        config = uvicorn.Config(self._app, **self._options)
+        config.load()
+        # As an option, only the latest uvicorn takes a context.
+        config.ssl = context
+        self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http endpoint")
         await self._server.ready.wait()
 

@@ -9,6 +9,7 @@ from tests.support.certificates import CertificateMaker
 from tests.support.free_port import free_port
 from tests.support.launched_programs import launched
 from tests.support.launched_sender import run_sender
+from tests.support.launched_server import launched_server
 from tests.support.running_bridge import token_of
 
 
@@ -52,3 +53,22 @@ async def test_programs_with_certificates_and_a_token(tmp_path: Path) -> None:
             plain = await run_sender(f"127.0.0.1:{port}", *ping)
             assert plain.code != 0
             assert "one end may use TLS and the other not" in plain.stderr
+
+
+async def test_a_failed_handshake_writes_nothing_to_the_log(tmp_path: Path) -> None:
+    files = CertificateMaker().server().write(tmp_path, "server")
+    with free_port() as port:
+        options = [
+            f"--listen=127.0.0.1:{port}",
+            "--http-listen=127.0.0.1:0",
+            f"--tls-cert={files.certificate}",
+            f"--tls-key={files.key}",
+            f"--data-dir={tmp_path / 'data'}",
+            "--log-format=json",
+        ]
+        async with launched_server("serve", *options) as server:
+            await server.line("serving")
+            assert (await run_sender(f"127.0.0.1:{port}", "list")).code != 0
+            server.process.terminate()
+            assert await server.ended() == 0
+            assert all(line.startswith("{") for line in server.stderr), server.everything
