@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import click
 
@@ -18,15 +18,25 @@ from distributor.conformance.scenario import Scenario
 from distributor.conformance.scenario_run import KitOptions, run_scenarios
 from distributor.conformance.score import Score, Verdict
 from distributor.errors import ConfigurationError
-from distributor.settings import split_address
+from distributor.settings import is_loopback, split_address
 from distributor.wire.listening import check_free
 
 PROTOCOL_PAGE: Final = "docs/protocol.md"
 
 
-def play_scenarios(listen: str, program: Sequence[str], only: Sequence[str], form: str, options: KitOptions) -> None:
+class Listening(NamedTuple):
+    """Where to play a server, "host:port", and whether that may be beyond loopback."""
+
+    address: str
+    insecure: bool = False
+
+
+def play_scenarios(
+    listening: Listening, program: Sequence[str], only: Sequence[str], form: str, options: KitOptions
+) -> None:
     """Play scenarios against an agent and print how it did. Raises Exit with ExitCode.FAILED if it failed one."""
-    host, port = _checked_address(listen, program)
+    listen = listening.address
+    host, port = _checked_address(listening, program)
     chosen = _chosen(only)
     options = KitOptions(host, port, program, options.patience, options.jobs)
     if not program:
@@ -48,11 +58,18 @@ def scenario_table() -> str:
     )
 
 
-def _checked_address(listen: str, program: Sequence[str]) -> tuple[str, int]:
+def _checked_address(listening: Listening, program: Sequence[str]) -> tuple[str, int]:
+    listen = listening.address
     try:
         host, port = split_address(listen)
     except ValueError as error:
         raise ConfigurationError(f"--listen {error}", field="--listen") from error
+    if not is_loopback(host) and not listening.insecure:
+        raise ConfigurationError(
+            f"the server played on {listen} has neither TLS nor authentication: listen on loopback, or add --insecure",
+            field="--insecure",
+            reason="EXPOSED",
+        )
     if port:
         check_free(listen, "--listen")
     elif not program:

@@ -345,6 +345,7 @@ def valkey_acl(user: str, program: ValkeyProgram) -> None:
     metavar="HOST:PORT",
     help="Where to play a server. With AGENT and port 0, each scenario has a port of its own.",
 )
+@click.option("--insecure", is_flag=True, help="Permit an address beyond loopback, in plain text.")
 @click.option("--only", multiple=True, metavar="NAME", help="Play only this scenario. Repeatable.")
 @click.option("--list", "listed", is_flag=True, help="List the scenarios and exit.")
 @click.option(
@@ -368,7 +369,7 @@ def valkey_acl(user: str, program: ValkeyProgram) -> None:
 )
 @click.argument("agent", nargs=-1, metavar="[-- AGENT [ARGUMENT]...]")
 def conformance(
-    listen: str, only: tuple[str, ...], listed: bool, form: str, agent: tuple[str, ...], **options: Any
+    listen: str, insecure: bool, only: tuple[str, ...], listed: bool, form: str, agent: tuple[str, ...], **options: Any
 ) -> None:
     """Play a server against an agent, and score how it keeps to docs/protocol.md.
 
@@ -377,13 +378,13 @@ def conformance(
 
     The agent must handle PING and the type CONFORMANCE, which docs/agents.md describes.
     """
-    from distributor.cli.conformance import play_scenarios, scenario_table
+    from distributor.cli.conformance import Listening, play_scenarios, scenario_table
     from distributor.conformance.scenario_run import KitOptions
 
     if listed:
         click.echo(scenario_table())
     else:
-        play_scenarios(listen, agent, only, form, KitOptions(**options))
+        play_scenarios(Listening(listen, insecure), agent, only, form, KitOptions(**options))
 
 
 def _both_settings(
