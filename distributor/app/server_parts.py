@@ -38,6 +38,7 @@ from distributor.dispatch.type_places import TypePlaces
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
 from distributor.identity.policy_source import PolicySource
+from distributor.model.audit_entry import AuditEntry, AuditEvent
 from distributor.model.command import CommandLimits
 from distributor.model.event import EventBatch
 from distributor.model.retry_policy import RetryPolicy
@@ -60,6 +61,7 @@ from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.queue_request import CommandDefaults, repeated_command
 from distributor.rpc.server import GrpcServer
 from distributor.settings import ServerSettings
+from distributor.settings.policy_file import Policy
 from distributor.store.audit_log import ValkeyAuditLog
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
@@ -199,6 +201,8 @@ def server_parts(
     halts = Halts(stores.stops, stores.commands, registry, wakeups, relay.stops_changed)
     gateway.halts = halts
     policy = PolicySource(settings.policy_file)
+    if audit is not None:
+        policy.on_change = partial(_note_policy, audit)
     loops: dict[str, Loop] = {
         "policy file": policy.run,
         "event relay": relay.run,
@@ -233,6 +237,12 @@ def server_parts(
     return ServerParts(
         registry, watches, relay, distributor, gauges, revocations, policy, enrolment, gateway, grpc, audit, loops
     )
+
+
+def _note_policy(audit: AuditParts, policy: Policy) -> None:
+    """Record that another policy file is in effect."""
+    details = {"changed": "policy_file", "policy": policy.digest}
+    audit.recorder.note(AuditEntry(AuditEvent.SETTINGS_CHANGED, details=details))
 
 
 def retry_policy(settings: ServerSettings) -> RetryPolicy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ from distributor.errors import ConfigurationError
 from distributor.identity.service_access import services_of
 from distributor.observability.logging import get_logger
 from distributor.settings.policy_file import NO_POLICY, Policy, load_policy
+from distributor.settings.policy_text import FileStamp, stamp_of
 
 logger = get_logger()
 
@@ -29,8 +31,9 @@ class PolicySource:
         self.current: Policy = load_policy(path) if path else NO_POLICY
         self.services = services_of(self.current.services, str(path))
         """What each service with a client certificate may do."""
-        self._seen = _stamps(self.current.files)
         self._problem = ""
+        self.on_change: Callable[[Policy], None] = _nothing
+        """Called with each policy that takes effect after the first."""
 
     async def run(self) -> None:
         """Follow the file until cancelled."""
@@ -51,25 +54,23 @@ class PolicySource:
             self._problem = error.message
             return False
         self._problem = ""
-        self._seen = _stamps(policy.files)
-        if policy.digest == self.current.digest:
+        before, self.current, self.services = self.current, policy, services
+        if policy.digest == before.digest:
             return False
-        self.current, self.services = policy, services
+        self.on_change(policy)
         logger.info("policy file loaded", path=str(self._path), types=len(policy.types.types))
         return True
 
     def _changed(self) -> bool:
-        return bool(self._problem) or _stamps(self.current.files) != self._seen
+        return bool(self._problem) or any(_stamp(path) != stamp for path, stamp in self.current.files)
 
 
-def _stamps(files: tuple[Path, ...]) -> list[tuple[int, ...]]:
-    """What changes with the content of files: all zero for one that cannot be read."""
-    stamps: list[tuple[int, ...]] = []
-    for path in files:
-        try:
-            status = path.stat()
-        except OSError:
-            stamps.append((0,))
-        else:
-            stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
-    return stamps
+def _nothing(policy: Policy) -> None:
+    pass
+
+
+def _stamp(path: Path) -> FileStamp | None:
+    try:
+        return stamp_of(path.stat())
+    except OSError:
+        return None

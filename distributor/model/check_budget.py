@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 MAX_STEPS: Final = 50_000
-"""Most that a check may cost: about half a second."""
-QUICK_STEPS: Final = 1_000
+"""Most that a check may cost: up to a second."""
+QUICK_STEPS: Final = 300
 """A check within this budget takes a few milliseconds at most, so that an event loop can run it."""
 
 

@@ -68,7 +68,7 @@ class ParamsSchema:
     def check(self, params: Mapping[str, JsonValue], secrets: Iterable[Steps] = (), steps: int = MAX_STEPS) -> None:
         """Raise InvalidField, with the path of a fault, unless `params` match. Does not name what is in `secrets`.
 
-        Raises TooCostly if it takes more than `steps`. A check of MAX_STEPS takes about half a second.
+        Raises TooCostly if it takes more than `steps`. A check of MAX_STEPS takes up to a second.
         """
         token = _budget.set([steps])
         try:

@@ -72,7 +72,7 @@ def new_command(
     duration, and params that JSON cannot express, nest too deeply, or do not match the schema of the type; and
     PermissionDenied if the policy does not permit the caller to send the type. Takes up to 40 ms for 256 KiB of tiny
     values: run it in a thread for large params. Raises TooCostly if the check against the schema takes more than
-    `steps`: try again in a thread with MAX_STEPS, which takes up to half a second.
+    `steps`: try again in a thread with MAX_STEPS, which takes up to a second.
     """
     command = message.command
     # Unknown fields have passed no check.

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from distributor.model.command_type import ALL_TYPES, CommandTypes
-from distributor.settings.policy_text import PolicyText
+from distributor.settings.policy_text import FileStamp, PolicyText
 from distributor.settings.policy_types import command_types
 
 TABLES: Final = ("unlisted", "types", "services")
@@ -37,8 +37,8 @@ class Policy:
     services: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The tables [services.NAME] as they are."""
     digest: str = ""
-    files: tuple[Path, ...] = ()
-    """The policy file and its schema files."""
+    files: tuple[tuple[Path, FileStamp], ...] = ()
+    """The policy file and its schema files, and the stamp of each when it was read."""
 
 
 NO_POLICY: Final = Policy()

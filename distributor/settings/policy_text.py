@@ -5,15 +5,25 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 from distributor.errors import ConfigurationError
 
 MAX_FILE_BYTES: Final = 1_048_576
+
+
+FileStamp: TypeAlias = tuple[int, int, int]
+"""What changes with the content of a file."""
+
+
+def stamp_of(status: os.stat_result) -> FileStamp:
+    """The stamp of a file."""
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 class PolicyText:
@@ -22,15 +32,15 @@ class PolicyText:
     def __init__(self, path: Path) -> None:
         """Raises ConfigurationError if the file cannot be read, or is not TOML."""
         self.path = path
-        self.files: list[Path] = []
-        """All that was read, schema files too."""
+        self.files: list[tuple[Path, FileStamp]] = []
+        """All that was read, schema files too, and the stamp of each when it was read."""
         self._read: list[bytes] = []
         self._lines: list[str] = []
         content = self.read(path)
         try:
             self._lines = content.decode("utf-8-sig").splitlines()
             self.content: dict[str, Any] = tomllib.loads("\n".join(self._lines))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _error(f"the policy file {path} is not valid TOML: {error}") from error
 
     @property
@@ -40,9 +50,9 @@ class PolicyText:
 
     def read(self, path: Path) -> bytes:
         """Read a file that is part of the policy. Raises ConfigurationError."""
-        self.files.append(path)
         try:
             with path.open("rb") as file:
+                self.files.append((path, stamp_of(os.fstat(file.fileno()))))
                 content = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             raise _error(f"cannot read the policy file {path}: {error.strerror}") from error

@@ -276,6 +276,22 @@ async def test_changed_settings_are_named_without_their_values(valkey_url: str, 
         assert (await trail.verify()).ok
 
 
+async def test_a_changed_policy_file_is_in_the_trail(valkey_url: str, key_file: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[types.A]\n")
+    async with (
+        audited_server(valkey_url, key_file, policy_file=policy),
+        stored_trail(valkey_url, key_file) as trail,
+    ):
+        policy.write_text("[types.A]\n\n[types.B]\n")
+
+        async def recorded() -> list[AuditRow]:
+            return await trail.rows(AuditEvent.SETTINGS_CHANGED)
+
+        (row,) = await eventually(recorded)
+        assert row.entry.details["changed"] == "policy_file"
+
+
 async def test_nothing_that_was_sent_is_in_the_trail(
     server: RunningServer, trail: StoredTrail, valkey_url: str, key_file: Path
 ) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from distributor.errors import ConfigurationError
+from distributor.identity import policy_source
 from distributor.identity.policy_source import PolicySource
-from distributor.settings.policy_file import NO_POLICY
+from distributor.settings.policy_file import NO_POLICY, Policy, load_policy
 
 
 def write(path: Path, text: str) -> None:
@@ -22,10 +23,13 @@ async def test_a_change_takes_effect(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     write(path, "[types.A]\n")
     source = PolicySource(path)
+    digests: list[str] = []
+    source.on_change = lambda policy: digests.append(policy.digest)
     assert not await source.run_once()
     write(path, "[types.B]\n")
     assert await source.run_once()
     assert list(source.current.types.types) == ["B"]
+    assert digests == [source.current.digest]
 
 
 async def test_a_faulty_change_does_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -39,6 +43,25 @@ async def test_a_faulty_change_does_not(tmp_path: Path, caplog: pytest.LogCaptur
     assert list(source.current.types.types) == ["A"]
     assert sum("cannot be used" in record.getMessage() for record in caplog.records) == 1
     write(path, "[types.C]\n")
+    assert await source.run_once()
+    assert list(source.current.types.types) == ["C"]
+
+
+async def test_a_change_while_it_is_read_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "policy.toml"
+    write(path, "[types.A]\n")
+    source = PolicySource(path)
+    write(path, "[types.B]\n")
+    loads = load_policy
+
+    def overtaken(path: Path) -> Policy:
+        loaded = loads(path)
+        write(path, "[types.C]\n")
+        return loaded
+
+    monkeypatch.setattr(policy_source, "load_policy", overtaken)
+    assert await source.run_once()
+    monkeypatch.undo()
     assert await source.run_once()
     assert list(source.current.types.types) == ["C"]
 

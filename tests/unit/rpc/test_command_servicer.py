@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from distributor.dispatch.command_service import CommandService
+from distributor.identity.policy_source import PolicySource
 from distributor.model.agent import AgentInfo
 from distributor.rpc import command_servicer, queue_request
 from distributor.rpc.command_servicer import CommandServicer
@@ -38,9 +40,9 @@ class AgentReader(MemoryReader):
         return [AgentInfo(agent_id, 1, True, 5, 0, 0, (), labels, "", 1, 1, 0) for agent_id in agent_ids]
 
 
-def servicer(reader: MemoryReader) -> CommandServicer:
+def servicer(reader: MemoryReader, policy: PolicySource | None = None) -> CommandServicer:
     service = CommandService(MemoryStore(), reader, MemoryClaimer())
-    return CommandServicer(service, cast(Any, None), cast(Any, None), CommandDefaults(ServerSettings()))
+    return CommandServicer(service, cast(Any, None), cast(Any, None), CommandDefaults(ServerSettings(), policy=policy))
 
 
 async def test_a_page_of_agents_ends_before_it_is_too_large_to_be_received() -> None:
@@ -56,7 +58,9 @@ async def test_a_page_of_agents_ends_before_it_is_too_large_to_be_received() -> 
     assert (listed, pages) == ("abcdefghijklmnopqrst", 3)
 
 
-async def threads_of(requests: list[pb.QueueCommandRequest], monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+async def threads_of(
+    requests: list[pb.QueueCommandRequest], monkeypatch: pytest.MonkeyPatch, policy: PolicySource | None = None
+) -> list[bool]:
     """For each request, whether it was translated on the loop's thread."""
     here = threading.get_ident()
     on_loop: list[bool] = []
@@ -67,7 +71,9 @@ async def threads_of(requests: list[pb.QueueCommandRequest], monkeypatch: pytest
 
     translate = queue_request.new_command
     monkeypatch.setattr(command_servicer, "new_command", noted)
-    response = await servicer(MemoryReader()).QueueCommands(pb.QueueCommandsRequest(requests=requests), NO_CONTEXT)
+    response = await servicer(MemoryReader(), policy).QueueCommands(
+        pb.QueueCommandsRequest(requests=requests), NO_CONTEXT
+    )
     assert all(outcome.command_id for outcome in response.outcomes)
     return on_loop
 
@@ -76,6 +82,18 @@ async def test_large_params_are_looked_at_in_a_thread(monkeypatch: pytest.Monkey
     new = running_server.queue_request
     small, large = new(params={"a": "x"}), new(params={"a": "x" * 20_000})
     assert await threads_of([small, large, small], monkeypatch) == [True, False, True]
+
+
+async def test_params_that_take_long_to_check_are_checked_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text('[types.PRINT]\nschema = { properties = { a = { items = { type = "number" } } } }\n')
+    new = running_server.queue_request
+    quick, slow = new(params={"a": [1]}), new(params={"a": [1] * 1_000})
+    assert slow.command.params.ByteSize() < 16_384
+    # The slow one is given up on the loop, and checked again.
+    assert await threads_of([quick, slow, quick], monkeypatch, PolicySource(path)) == [True, True, False, True]
 
 
 async def test_many_requests_let_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,12 @@ def test_a_fault_is_named_by_line_table_and_key(policy: Path, old: str, new: str
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(b"[types", "is not valid TOML"), (b"\xff", "is not valid TOML"), (b"#" * 1_048_577, "at most 1,048,576 bytes")],
+    [
+        (b"[types", "is not valid TOML"),
+        (b"\xff", "is not valid TOML"),
+        (b"a = " + b"[" * 5_000, "is not valid TOML"),
+        (b"#" * 1_048_577, "at most 1,048,576 bytes"),
+    ],
 )
 def test_an_unreadable_file_is_refused(policy: Path, content: bytes, sentence: str) -> None:
     policy.write_bytes(content)
