@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from pydantic import SecretStr
 
 from distributor.app.audit_key_file import add_key
 from distributor.cli.token import TokenRequest, token_for
+from distributor.identity.caller import CallerKind
 from distributor.settings import ServerSettings
 from distributor.store.server_binary import find_server_binary
 from tests.support.certificates import CertificateMaker
@@ -41,15 +43,20 @@ class Deployment(NamedTuple):
     token: str
 
 
+def token(name: str, kind: CallerKind, role: str) -> str:
+    return token_for(ServerSettings(token_key=SecretStr(KEY)), TokenRequest(name, "1h", kind, roles=[role]))
+
+
 def write_secrets(folder: Path) -> None:
     """What an operator puts into deploy/secrets, and an agent's certificate."""
     folder.mkdir()
     authority = CertificateMaker()
     for name in ("server", "bridge"):
-        files = authority.server("server", "localhost", "127.0.0.1").write(folder, name)
-        files.key.rename(folder / f"{name}.key")
+        authority.server("server", "localhost", "127.0.0.1").write(folder, name)
     authority.agent("contained").write(folder, "agent")
     (folder / "ca.pem").write_bytes(authority.pem)
+    (folder / "ca-key.pem").write_bytes(authority.key_pem)
+    (folder / "bridge.token").write_text(token("bridge", CallerKind.SERVICE, "delegate"))
     (folder / "token.key").write_text(KEY)
     (folder / "config.toml").write_text("")
     add_key(folder / "audit.key", "k1")
@@ -90,8 +97,7 @@ async def deployment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
             )
         )
         await programs["agent"].line("connected")
-        token = token_for(ServerSettings(token_key=KEY), TokenRequest("alice", "1h", roles=["operator"]))
-        yield Deployment(programs, ports, secrets, token)
+        yield Deployment(programs, ports, secrets, token("alice", CallerKind.USER, "operator"))
 
 
 async def send(deployment: Deployment, *program: str) -> tuple[int, str]:
