@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from distributor import __version__
+from distributor.cli.audit import audit
 from distributor.cli.credential_commands import COMMANDS
 from distributor.cli.one_line import OneLineCommand, OneLineGroup
 from distributor.cli.shared_options import (
@@ -273,6 +274,9 @@ def _administer(output: str, options: dict[str, Any], action: Callable[[Any, Any
             return int(await action(client, Screen(output)))
 
     click.get_current_context().exit(asyncio.run(call()))
+
+
+main.add_command(audit)
 
 
 @main.command(short_help="Run a server, a bridge and one agent on this machine.")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from distributor.dispatch.ports import AuditLog, AuditState
 from distributor.errors import DistributorError, InvalidArgument
@@ -15,8 +15,8 @@ from distributor.identity.audit_head import Authenticated, ChainHead, Manifest
 from distributor.identity.audit_keys import AuditKeyRing
 from distributor.identity.audit_rows import BadRow, is_authentic, read
 from distributor.identity.audit_verification import AuditVerification, NumberedRow, Witness
-from distributor.model.audit_entry import AuditRow
 from distributor.model.audit_filter import AuditFilter
+from distributor.model.audit_listing import AuditPage, ReadEntry
 from distributor.model.audit_verdict import AuditVerdicts
 
 ROWS_AT_ONCE: Final = 500
@@ -25,21 +25,6 @@ MAX_LOOKED_AT: Final = 20_000
 """Rows that one page looks at."""
 FOLLOW_SECONDS: Final = 1.0
 MAX_CHECKPOINTS: Final = 100
-
-
-class ReadEntry(NamedTuple):
-    """A row, None if it cannot be decoded; its number; whether it is as it was written."""
-
-    number: int
-    row: AuditRow | None
-    authentic: bool
-
-
-class AuditPage(NamedTuple):
-    """Entries, newest first, and the token of the next page, "" on the last."""
-
-    entries: list[ReadEntry]
-    next_token: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from distributor.dispatch.audit_reading import ReadEntry
 from distributor.errors import InvalidArgument
 from distributor.model.audit_filter import AuditFilter
+from distributor.model.audit_listing import ReadEntry
 from distributor.model.audit_verdict import AuditVerdicts, Verdict
 from distributor.model.command import InvalidField
 from distributor.rpc.command_messages import fill_time

@@ -1,0 +1,127 @@
+"""Reads and verifies the audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, cast
+
+import grpc
+
+from distributor.client.options import ClientOptions
+from distributor.client.server_channels import ServerChannels
+from distributor.client.status import error_of
+from distributor.client.unary_calls import UnaryCalls
+from distributor.model.audit_entry import AuditActor, AuditEntry, AuditEvent, AuditOutcome, AuditRow
+from distributor.model.audit_filter import AuditFilter
+from distributor.model.audit_listing import AuditPage, ReadEntry, VerifiedAudit
+from distributor.model.audit_verdict import AuditVerdicts, Finding, Verdict
+from distributor.v1 import audit_pb2
+from distributor.v1.audit_pb2_grpc import AuditServiceStub
+from distributor.wire.credentials import Connector
+
+if TYPE_CHECKING:
+    from distributor.v1.audit_pb2_grpc import AuditServiceAsyncStub
+
+EVERY_ENTRY: Final = AuditFilter()
+
+
+class AuditClient:
+    """For administrators. `async with` opens the connection. Calls raise errors of `distributor.errors`."""
+
+    def __init__(self, target: str, options: ClientOptions | None = None) -> None:
+        """`target` is as for CommandClient."""
+        self.target = target
+        options = options or ClientOptions()
+        self._calls = UnaryCalls(target, options)
+        self._channels = ServerChannels(target, Connector(options.credentials))
+        self._opened: AuditServiceAsyncStub | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._channels.open()
+        stub: AuditServiceAsyncStub = AuditServiceStub(cast("grpc.aio.Channel", self._channels))
+        self._opened = stub
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._opened = None
+        await self._channels.close()
+
+    async def page(self, wanted: AuditFilter = EVERY_ENTRY, token: str = "", size: int = 100) -> AuditPage:
+        """One page, newest first. It may be empty although others follow."""
+        request = audit_pb2.ListAuditEntriesRequest(filter=_filter(wanted), page_token=token, page_size=size)
+        response = await self._calls.call(self._stub.ListAuditEntries, request)
+        return AuditPage([_entry(one) for one in response.entries], response.next_page_token)
+
+    async def export(
+        self, wanted: AuditFilter = EVERY_ENTRY, after_seq: int = 0, *, follow: bool = False
+    ) -> AsyncGenerator[list[ReadEntry], None]:
+        """Yield matching entries, oldest first; with `follow`, go on with new ones."""
+        request = audit_pb2.ExportAuditRequest(filter=_filter(wanted), after_sequence=after_seq, follow=follow)
+        try:
+            async for response in self._stub.ExportAudit(request):
+                yield [_entry(one) for one in response.entries]
+        except grpc.aio.AioRpcError as failure:
+            raise error_of(failure, self.target) from failure
+
+    async def verify(self, checkpoints: Sequence[str] = ()) -> VerifiedAudit:
+        """Verify everything that is kept, with these checkpoints and those that agents remember."""
+        request = audit_pb2.VerifyAuditRequest(checkpoints=checkpoints)
+        response = await self._calls.call(self._stub.VerifyAudit, request)
+        named = {one.name: one for one in response.verdicts}
+        verdicts = AuditVerdicts(
+            rows=response.rows,
+            last_seq=response.last_sequence,
+            pruned_through=response.pruned_through,
+            pruned_until_ms=response.pruned_until.ToMilliseconds() if response.HasField("pruned_until") else 0,
+            origin=response.origin,
+            witnesses=response.witnesses,
+            unverifiable=response.unverifiable,
+            findings={
+                one: tuple(Finding(found.sequence, found.text) for found in named[one].findings) for one in Verdict
+            },
+            counts={one: named[one].count for one in Verdict},
+        )
+        return VerifiedAudit(verdicts, response.checkpoint)
+
+    @property
+    def _stub(self) -> AuditServiceAsyncStub:
+        if self._opened is None:
+            raise RuntimeError("the client is not open; use it in an `async with` block")
+        return self._opened
+
+
+def _filter(wanted: AuditFilter) -> audit_pb2.AuditFilter:
+    message = audit_pb2.AuditFilter(
+        actor=wanted.actor,
+        agent_id=wanted.agent_id,
+        command_id=wanted.command_id,
+        types=wanted.types,
+        outcomes=wanted.outcomes,
+    )
+    if wanted.after_ms:
+        message.after.FromMilliseconds(wanted.after_ms)
+    if wanted.before_ms:
+        message.before.FromMilliseconds(wanted.before_ms)
+    return message
+
+
+def _entry(message: audit_pb2.AuditEntry) -> ReadEntry:
+    try:
+        entry = AuditEntry(
+            AuditEvent(message.type),
+            AuditActor(message.actor_kind, message.actor, message.on_behalf_of, message.address),
+            AuditOutcome(message.outcome),
+            message.agent_id,
+            tuple(message.command_ids),
+            message.reason,
+            message.count,
+            dict(message.details),
+        )
+    except ValueError:
+        # Not decoded by the server, or of a kind that only a later version knows.
+        return ReadEntry(message.sequence, None, not message.tampered)
+    row = AuditRow(message.sequence, message.time.ToMilliseconds(), entry, message.key_id)
+    return ReadEntry(message.sequence, row, not message.tampered)
