@@ -36,6 +36,7 @@ from distributor.agent.server_connection import Plan, ServerConnection
 from distributor.agent.session_state import SessionState
 from distributor.agent.vetting import Vetting
 from distributor.agent.workload import HandlerTable, Workload
+from distributor.errors import ConfigurationError
 from distributor.model.control import STOP
 from distributor.observability.logging import get_logger
 from distributor.observability.loop_watchdog import LoopWatchdog
@@ -81,6 +82,7 @@ class AgentRuntime:
 
     def connect_with(self, connector: Connector) -> None:
         """Use the credentials of `connector`. Call before `run()`."""
+        connector.files.on_change = _certificates_changed
         self._connection.connector = connector
 
     def keep_certificate(self, files: IdentityFiles) -> None:
@@ -254,6 +256,13 @@ class AgentRuntime:
                 self._connection.drain(after)
             case ServerStops(reason):
                 self.leave(reason or "stopped by the server")
+
+
+def _certificates_changed(problem: ConfigurationError | None) -> None:
+    if problem is None:
+        logger.info("certificate files changed; the next connection uses them")
+    else:
+        logger.error("certificate files changed and are unusable; the previous ones stay in use", fault=str(problem))
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:

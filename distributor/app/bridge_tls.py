@@ -28,6 +28,7 @@ def watched_certificates(settings: BridgeSettings, page: CertificateFiles | None
     to_server = CertificateFiles(
         PemPaths(settings.server_cert, settings.server_key), SettingNames("server_cert", "server_key", "server_ca")
     )
+    to_server.on_change = log_change
     watched = {"server": to_server, "valkey": valkey_certificates(settings)}
     return watched | {"listen": page} if page is not None else watched
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from distributor.errors import ConfigurationError
 from distributor.identity.certificate_expiry import Validity, validity_of
 from distributor.observability.logging import get_logger
 from distributor.wire.certificate_files import CertificateFiles
@@ -54,7 +55,11 @@ class CertificateWatch:
     def run_once(self, now: float) -> None:
         """Look once; `now` is in seconds since the epoch."""
         for endpoint, files in self._files.items():
-            validity = validity_of(files.current().certificate)
+            try:
+                validity = validity_of(files.current().certificate)
+            except ConfigurationError as error:
+                logger.error("a certificate cannot be read", endpoint=endpoint, fault=str(error))
+                continue
             self._seconds.labels(endpoint).set(validity.expires - now)
             state = _state(validity, now)
             last, expires, said_at = self._said.get(endpoint, (_State.VALID, 0.0, now))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distributor.app.server_endpoints import log_change
 from distributor.settings import BridgeSettings, ServerSettings
 from distributor.store.valkey_connection import ValkeyFiles, with_files
 from distributor.wire.certificate_files import CertificateFiles, PemPaths, SettingNames
@@ -16,4 +17,6 @@ def valkey_address(settings: ServerSettings | BridgeSettings) -> str:
 def valkey_certificates(settings: ServerSettings | BridgeSettings) -> CertificateFiles:
     """The certificate files for Valkey, not loaded yet."""
     paths = PemPaths(settings.valkey_cert, settings.valkey_key, settings.valkey_ca)
-    return CertificateFiles(paths, SettingNames("valkey_cert", "valkey_key", "valkey_ca"))
+    files = CertificateFiles(paths, SettingNames("valkey_cert", "valkey_key", "valkey_ca"))
+    files.on_change = log_change
+    return files

@@ -16,6 +16,8 @@ from distributor.wire.credentials import Connector, Metadata, is_plain_target
 
 CHECK_SECONDS: Final = 1.0
 """How often the certificate files are looked at."""
+CONNECT_MS: Final = 2_000
+"""How long one of several servers may take to connect before another is tried."""
 _REPLACED_SECONDS: Final = 86_400.0
 """How long calls on a replaced channel may go on."""
 
@@ -46,7 +48,7 @@ class ServerChannels:
             self._certificates = self._connector.files.current()
         else:
             self._addresses = [await server_target(self._target)]
-        self._channels = [self._connector.channel(address) for address in self._addresses]
+        self._channels = self._made()
 
     async def close(self) -> None:
         """Close all channels."""
@@ -77,6 +79,11 @@ class ServerChannels:
             self._turn_from_unreachable()
         return self._channels[0], self._connector.authorization()
 
+    def _made(self) -> list[aio.Channel]:
+        # Despite its name, the limit of an attempt to connect, TLS handshake included.
+        options = [("grpc.min_reconnect_backoff_ms", CONNECT_MS)] if len(self._addresses) > 1 else []
+        return [self._connector.channel(address, options) for address in self._addresses]
+
     def _turn_from_unreachable(self) -> None:
         for _ in self._channels:
             if self._channels[0].get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
@@ -89,7 +96,7 @@ class ServerChannels:
         if certificates == self._certificates:
             return
         replaced, self._certificates = self._channels, certificates
-        self._channels = [self._connector.channel(address) for address in self._addresses]
+        self._channels = self._made()
         for channel in replaced:
             task = asyncio.create_task(channel.close(_REPLACED_SECONDS), name="close a replaced channel")
             self._closing.add(task)

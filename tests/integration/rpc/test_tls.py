@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -207,6 +208,25 @@ async def test_servers_with_certificates_for_their_own_names(
             await calls.agents_page()
             await first.stop()
             await calls.agents_page()
+
+
+async def test_a_server_that_never_finishes_its_handshake_is_passed_over(
+    valkey_url: str, files: CertificateFiles
+) -> None:
+    connected = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read()
+        writer.close()
+
+    async with served(valkey_url, files) as server, await asyncio.start_server(silent, "127.0.0.1", 0) as mute:
+        servers = f"127.0.0.1:{mute.sockets[0].getsockname()[1]},localhost:{server.port}"
+        async with client(
+            servers, ClientCredentials(ca=files.ca), RetryPolicy(attempts=3, first_ms=1, max_ms=1)
+        ) as calls:
+            await calls.agents_page()
+            assert connected.is_set()
 
 
 async def test_tokens_are_sent_and_follow_their_file(valkey_url: str, files: CertificateFiles, tmp_path: Path) -> None:

@@ -75,6 +75,13 @@ def test_a_renewed_certificate_is_fine_again(world: World) -> None:
     assert world.seconds == 89.5 * DAY
 
 
+def test_a_file_that_is_gone_ends_nothing(world: World) -> None:
+    (world.folder / "own.pem").unlink()
+    with capture_logs() as logs:
+        world.watch.run_once(START.timestamp())
+    assert [line["event"] for line in logs] == ["a certificate cannot be read"]
+
+
 def test_a_short_lived_certificate_is_not_always_about_to_expire(world: World) -> None:
     world.replace(START, timedelta(days=1))
     assert world.at(0.5) == []
