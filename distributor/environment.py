@@ -24,6 +24,11 @@ def state_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "distributor"
 
 
+def config_folder() -> Path:
+    """Return our folder in the configuration directory of the XDG Base Directory Specification."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "distributor"
+
+
 def default_journal(agent_id: str) -> Path:
     """Return where an agent keeps its journal unless it is set."""
     return state_folder() / "agents" / f"{agent_id}.journal"

@@ -13,12 +13,21 @@ from click.shell_completion import CompletionItem
 from distributor import __version__
 from distributor.cli.exit_codes import exit_codes_help
 from distributor.cli.one_line import OneLineGroup, exit_code_after
-from distributor.cli.sender import commands
+from distributor.cli.sender import commands, context_commands, login_commands
 from distributor.cli.sender.server_calls import cannot_write
 
 NAME: Final = "command-sender"
 _PREFIX: Final = "error"
-_EPILOG: Final = f"\b\nExit codes:\n{exit_codes_help()}"
+_PRECEDENCE: Final = """\b
+Server and credentials: the first of these that names a server.
+  --context NAME           that context; the environment and the settings
+                           file do not count, options do
+  --server, DISTRIBUTOR_SERVER, or server in the settings file
+                           options > environment > settings file
+  the current context      options > environment > settings file > context
+A context's credentials go to another server only with both --context and
+--server."""
+_EPILOG: Final = f"{_PRECEDENCE}\n\n\b\nExit codes:\n{exit_codes_help()}"
 
 
 class SenderGroup(OneLineGroup):
@@ -72,6 +81,10 @@ for _command in (
     commands.cancel,
     commands.retry,
     commands.agents,
+    login_commands.login,
+    login_commands.logout,
+    login_commands.whoami,
+    context_commands.context,
     commands.completion,
 ):
     command_sender.add_command(_command)

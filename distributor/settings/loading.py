@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -59,10 +59,14 @@ def load_agent_settings(
 
 
 def load_client_settings(
-    config: Path | None = None, flags: Mapping[str, str] = NO_FLAGS, **overrides: Any
+    config: Path | None = None,
+    flags: Mapping[str, str] = NO_FLAGS,
+    *,
+    ignored: Set[str] = frozenset(),
+    **overrides: Any,
 ) -> ClientSettings:
-    """Load a caller's settings; see `load_server_settings`."""
-    return _load(ClientSettings, config, flags, overrides)
+    """Load a caller's settings; see `load_server_settings`. Those `ignored` are not taken from file and environment."""
+    return _load_group(ClientSettings, config, flags, overrides, ignored)[0]
 
 
 def environment_name(group: type[SettingsGroup], field: str) -> str:
@@ -95,7 +99,11 @@ def _load(group: type[Group], config: Path | None, flags: Mapping[str, str], ove
 
 
 def _load_group(
-    group: type[Group], config: Path | None, flags: Mapping[str, str], overrides: Mapping[str, Any]
+    group: type[Group],
+    config: Path | None,
+    flags: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    ignored: Set[str] = frozenset(),
 ) -> tuple[Group, Mapping[str, _Origin]]:
     path = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     file = _read_toml(path) if path else {}
@@ -104,8 +112,8 @@ def _load_group(
     if problems:
         raise _error(problems)
 
-    from_file: dict[str, Any] = file.get(group.table, {})
-    from_environment = EnvSettingsSource(group)()
+    from_file = {name: value for name, value in file.get(group.table, {}).items() if name not in ignored}
+    from_environment = {name: value for name, value in EnvSettingsSource(group)().items() if name not in ignored}
     origins = {name: _Origin(f"{name} in [{group.table}] of {path}", f"file {path}") for name in from_file}
     for name in from_environment:
         variable = environment_name(group, name)

@@ -39,8 +39,10 @@ class Finished:
 async def start_sender(
     server: str, *arguments: str, unbuffered: bool = False, launcher: Path = LAUNCHER, **streams: Any
 ) -> Process:
-    """Start it; `streams` replace stdin, stdout or stderr, `launcher` the program."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DISTRIBUTOR_SERVER": server}
+    """Start it; `streams` replace stdin, stdout or stderr, `launcher` the program. No `server`: it finds one itself."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if server:
+        environment["DISTRIBUTOR_SERVER"] = server
     environment["PYTHONUNBUFFERED"] = "1" if unbuffered else ""
     streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE} | streams
     return await asyncio.create_subprocess_exec(sys.executable, str(launcher), *arguments, env=environment, **streams)

@@ -22,7 +22,7 @@ from distributor.cli.sender.screen import Format
 from distributor.cli.sender.secret_values import SECRET_PARAM
 from distributor.cli.sender.send_options import SendOptions, WaitOptions
 from distributor.cli.sender.server_calls import ServerCalls
-from distributor.cli.shared_options import caller_tls_options
+from distributor.cli.shared_options import Option, caller_tls_options, with_options
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentStatus
 from distributor.model.command import MAX_RUNS, MAX_SLOTS, OfflinePolicy
@@ -43,15 +43,24 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def connection_options(command: F) -> F:
-    """Add --server and --config, which may stand before or after the name of the command."""
-    for decorate in (
+    """Add the options of the server to call, which may stand before or after the name of the command."""
+    options: list[Option] = [
         click.option(
             "--server",
             metavar="HOST:PORT[,…]",
             expose_value=False,
             callback=_remember,
-            help="The server or servers to call. [env: DISTRIBUTOR_SERVER; default: 127.0.0.1:50051]",
+            help="The server or servers to call. [env: DISTRIBUTOR_SERVER; default: that of the current context, else "
+            "127.0.0.1:50051]",
         ),
+        click.option(
+            "--context",
+            metavar="NAME",
+            expose_value=False,
+            callback=_remember,
+            help="The context with the server and the credentials; see login.",
+        ),
+        *caller_tls_options(expose_value=False, callback=_remember),
         click.option(
             "--config",
             type=click.Path(path_type=Path, dir_okay=False),
@@ -59,11 +68,8 @@ def connection_options(command: F) -> F:
             callback=_remember,
             help="A TOML file with settings. [env: DISTRIBUTOR_CONFIG]",
         ),
-    ):
-        command = decorate(command)
-    for option in reversed(caller_tls_options(expose_value=False, callback=_remember)):
-        command = cast("F", option(command))
-    return command
+    ]
+    return cast("F", with_options(*options)(command))
 
 
 output_option = click.option(

@@ -10,7 +10,7 @@ from distributor.cli.sender import tables
 from distributor.cli.sender.cancel_texts import cancel_text
 from distributor.cli.sender.screen import Screen
 from distributor.client import AgentStatus, Command, CommandClient, CommandFilter, CommandResult, CommandState
-from distributor.errors import DistributorError, Unavailable
+from distributor.errors import DistributorError, Unauthenticated, Unavailable
 from distributor.wire.documents import agent_document, command_document, result_document, state_document
 from distributor.wire.limits import MAX_PAGE
 
@@ -112,7 +112,7 @@ async def _show_each(
     for number, command_id in enumerate(command_ids):
         try:
             value = await fetch(command_id)
-        except Unavailable:
+        except (Unavailable, Unauthenticated):
             raise
         except DistributorError as error:
             screen.error(str(error))

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from distributor.cli.exit_codes import ExitCode
+from distributor.cli.login_hint import login_hint
 from distributor.cli.one_line import show_error
 from distributor.cli.sender.screen import Screen, check_stdout, drop_stdout
 
 if TYPE_CHECKING:
     from distributor.client import CommandClient, Connectivity
     from distributor.client.signing import CommandSigner
+    from distributor.settings.caller_settings import CallerSettings
 
     Action = Callable[[CommandClient, Screen], Awaitable[ExitCode | int]]
+    CallerAction = Callable[[CallerSettings, Screen], Awaitable[ExitCode | int]]
 
 
-_CREDENTIALS: Final = ("tls", "tls_ca", "tls_cert", "tls_key", "token_file", "insecure")
+FLAGS: Final = ("server", "tls", "tls_ca", "tls_cert", "tls_key", "token_file", "insecure")
+"""Options that are settings of a caller."""
 
 
 @dataclass(slots=True)
@@ -26,6 +30,7 @@ class ServerCalls:
     """The server options of the command line, filled while arguments are parsed, and the calls made with them."""
 
     server: str | None = None
+    context: str | None = None
     config: Path | None = None
     tls: bool | None = None
     tls_ca: Path | None = None
@@ -50,6 +55,13 @@ class ServerCalls:
 
         Raises DistributorError.
         """
+        return self.run_as(output, lambda caller, screen: self._with_client(caller, screen, action))
+
+    def run_as(self, output: str, action: CallerAction) -> int:
+        """Call `action` with the caller's settings and a screen of the format `output`; return its exit code.
+
+        Raises DistributorError.
+        """
         # Slow to import; see commands.py.
         import asyncio
 
@@ -65,13 +77,21 @@ class ServerCalls:
             # Caught here because click would print an empty line.
             return ExitCode.INTERRUPTED
 
-    async def _run(self, screen: Screen, action: Action) -> ExitCode | int:
-        from distributor.client import ClientCredentials, ClientOptions, CommandClient, Compression
-        from distributor.settings import load_client_settings
+    def flags(self) -> dict[str, Any]:
+        """The settings that options name."""
+        return {name: value for name in FLAGS if (value := getattr(self, name)) is not None}
 
-        settings = load_client_settings(
-            self.config, server=self.server, **{name: getattr(self, name) for name in _CREDENTIALS}
-        )
+    async def _run(self, screen: Screen, action: CallerAction) -> ExitCode | int:
+        from distributor.settings.caller_settings import load_caller_settings
+
+        caller = load_caller_settings(self.config, self.context, **self.flags())
+        with login_hint(caller):
+            return await action(caller, screen)
+
+    async def _with_client(self, caller: CallerSettings, screen: Screen, action: Action) -> ExitCode | int:
+        from distributor.client import ClientCredentials, ClientOptions, CommandClient, Compression
+
+        settings = caller.settings
         options = ClientOptions(
             on_connectivity=lambda change: screen.message(_connectivity_text(change)),
             compression=Compression(settings.compression == "gzip", settings.compression_threshold),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -43,8 +44,9 @@ def test_credentials_of_a_bridge_come_from_its_settings() -> None:
 
 @pytest.mark.parametrize("one", ["tls_cert", "tls_key"])
 def test_a_certificate_needs_its_key(one: str) -> None:
+    given: dict[str, Any] = {one: CERTIFICATE}
     with pytest.raises(ConfigurationError, match="set both, or neither"):
-        load_client_settings(None, {}, **{one: CERTIFICATE})
+        load_client_settings(None, {}, **given)
 
 
 def test_a_token_is_given_once() -> None:
