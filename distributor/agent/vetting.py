@@ -17,7 +17,7 @@ from distributor.agent.journal_entries import SeenSignature
 from distributor.agent.refusals import refused
 from distributor.identity.policy_source import PolicySource
 from distributor.identity.signatures import SignatureRefused, TrustedSigners
-from distributor.model.check_budget import MAX_STEPS, QUICK_STEPS, TooCostly
+from distributor.model.check_budget import CheckBudget, TooCostly, call_budget, quick_budget
 from distributor.model.command import InvalidField
 from distributor.model.command_type import NotPermitted
 from distributor.model.control import CONTROL_TYPES
@@ -77,23 +77,24 @@ class Vetting:
 
     async def verdicts(self, assignments: Iterable[gateway.Assignment]) -> list[Verdict]:
         """The verdict on each command, in order: ids are the server's choice, and may repeat."""
-        return [await self._verdict(one.command) for one in assignments]
+        budget = call_budget()
+        return [await self._verdict(one.command, budget) for one in assignments]
 
-    async def _verdict(self, command: command_pb2.Command) -> Verdict:
+    async def _verdict(self, command: command_pb2.Command, message: CheckBudget) -> Verdict:
         if command.params.ByteSize() <= LARGE_BYTES:
             with suppress(TooCostly):
-                return self.verdict(command, QUICK_STEPS)
-        return await asyncio.to_thread(self.verdict, command)
+                return self.verdict(command, quick_budget())
+        return await asyncio.to_thread(self.verdict, command, CheckBudget(call=message))
 
-    def verdict(self, command: command_pb2.Command, steps: int = MAX_STEPS) -> Verdict:
+    def verdict(self, command: command_pb2.Command, budget: CheckBudget | None = None) -> Verdict:
         """Vet one command. Takes up to a second for params that are made to be costly.
 
-        Raises TooCostly if the check against a schema takes more than `steps`, and these are fewer than MAX_STEPS.
+        Raises TooCostly if the check against a schema exceeds a `budget` that is not final.
         """
         now_ms = time.time_ns() // 1_000_000
         try:
             signature = self._verified(command, now_ms)
-            self._check_type(command, steps)
+            self._check_type(command, budget or CheckBudget())
         except SignatureRefused as error:
             return Verdict(refused(gateway.REFUSAL_CODE_UNSUPPORTED, error.code, str(error)))
         except (NotPermitted, InvalidField) as error:
@@ -113,7 +114,7 @@ class Vetting:
             raise SignatureRefused("signature_invalid", "the signature is for another agent")
         return SeenSignature(content.key_id, content.signature_id, command.command_id, content.expires_ms)
 
-    def _check_type(self, command: command_pb2.Command, steps: int) -> None:
+    def _check_type(self, command: command_pb2.Command, budget: CheckBudget) -> None:
         types = self._policy.current.types if self._policy else None
         found = types.find(command.type) if types else None
         if found is None:
@@ -121,4 +122,4 @@ class Vetting:
         found.check_agent(self._agent_id, self._labels)
         if found.schema is not None:
             secrets = (*found.secret_steps, *secret_steps(command))
-            found.schema.check_within(steps, plain_struct(command.params), secrets)
+            found.schema.check_within(budget, plain_struct(command.params), secrets)

@@ -13,7 +13,8 @@ from distributor.dispatch.ports import CommandReader
 from distributor.dispatch.refusals import bounded, no_such_command, not_ended, valid
 from distributor.dispatch.visibility import Visibility
 from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument
-from distributor.identity.caller import ANYONE, Caller
+from distributor.identity.caller import Caller
+from distributor.model.check_budget import CheckBudget, call_budget
 from distributor.model.command import IDEMPOTENCY_KEY_PATTERN, CommandState, check_command_id
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails, CommandFilter
@@ -63,7 +64,8 @@ class Origin(NamedTuple):
     encoded: bytes
     new_id: str
     idempotency_key: str
-    caller: Caller = ANYONE
+    caller: Caller
+    budget: CheckBudget
 
 
 class Repeated(NamedTuple):
@@ -135,10 +137,11 @@ class Retrying:
         If they are `matched` by a filter, one made by an earlier call with `key` stands for the command it repeats.
         """
         outcomes: dict[str, str | DistributorError] = {}
+        budget = call_budget(len(ids))
         for first in range(0, len(ids), READ_AT_ONCE):
             some = ids[first : first + READ_AT_ONCE]
             try:
-                outcomes |= await self._queue_some(caller, some, key, matched)
+                outcomes |= await self._queue_some(caller, some, key, matched, budget)
             except DistributorError as error:
                 if not first:
                     raise
@@ -147,7 +150,7 @@ class Retrying:
         return outcomes
 
     async def _queue_some(
-        self, caller: Caller, ids: Sequence[str], key: str, matched: bool
+        self, caller: Caller, ids: Sequence[str], key: str, matched: bool, budget: CheckBudget
     ) -> dict[str, str | DistributorError]:
         read = await asyncio.gather(*(self._reader.details(id) for id in ids))
         outcomes: dict[str, str | DistributorError] = {}
@@ -155,7 +158,7 @@ class Retrying:
         for id, new_id, details in zip(ids, self._service.new_ids(len(ids)), read, strict=True):
             try:
                 encoded = _retained(id, details)
-                origin = Origin(id, encoded, new_id, _key_for(id, key), caller)
+                origin = Origin(id, encoded, new_id, _key_for(id, key), caller, CheckBudget(call=budget))
                 # A check against a schema may take long, whatever the size.
                 repeated[id] = await asyncio.to_thread(self._repeat, origin)
             except DistributorError as error:

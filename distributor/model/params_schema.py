@@ -26,7 +26,7 @@ import referencing.jsonschema
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from distributor.model.check_budget import MAX_STEPS, TooCostly
+from distributor.model.check_budget import CheckBudget, TooCostly
 from distributor.model.command import InvalidField, shown
 from distributor.model.json_pointer import Steps, covered
 from distributor.model.json_value import JsonValue, step
@@ -44,7 +44,7 @@ _ITEMS_PER_STEP: Final = 16
 _MAX_PATH_CHARS: Final = 200
 _MAX_RULE_CHARS: Final = 120
 
-_budget: ContextVar[list[int]] = ContextVar("budget of the check")
+_budget: ContextVar[CheckBudget] = ContextVar("budget of the check")
 
 
 class SchemaError(ValueError):
@@ -65,12 +65,14 @@ class ParamsSchema:
         except TooCostly as error:
             raise SchemaError("refers to itself without end") from error
 
-    def check(self, params: Mapping[str, JsonValue], secrets: Iterable[Steps] = (), steps: int = MAX_STEPS) -> None:
+    def check(
+        self, params: Mapping[str, JsonValue], secrets: Iterable[Steps] = (), budget: CheckBudget | None = None
+    ) -> None:
         """Raise InvalidField, with the path of a fault, unless `params` match. Does not name what is in `secrets`.
 
-        Raises TooCostly if it takes more than `steps`. A check of MAX_STEPS takes up to a second.
+        Raises TooCostly if it exceeds `budget`. Without one, a check takes up to a second.
         """
-        token = _budget.set([steps])
+        token = _budget.set(budget or CheckBudget())
         try:
             # The faults of all values would cost memory; the first suffices.
             fault = next(self._validator.iter_errors(_quiet(params)), None)
@@ -82,12 +84,12 @@ class ParamsSchema:
         finally:
             _budget.reset(token)
 
-    def check_within(self, steps: int, params: Mapping[str, JsonValue], secrets: Iterable[Steps] = ()) -> None:
-        """Like `check`, but raise InvalidField for params that take more than MAX_STEPS."""
+    def check_within(self, budget: CheckBudget, params: Mapping[str, JsonValue], secrets: Iterable[Steps] = ()) -> None:
+        """Like `check`, but raise InvalidField for params that exceed a final budget."""
         try:
-            self.check(params, secrets, steps)
+            self.check(params, secrets, budget)
         except TooCostly as error:
-            if steps < MAX_STEPS:
+            if not budget.final:
                 raise
             raise InvalidField(
                 PARAMS, "PARAMS_TOO_COMPLEX", f"{PARAMS} take too long to check against the schema of the command type"
@@ -189,10 +191,7 @@ def _quiet(value: JsonValue) -> Any:
 
 
 def _spend(steps: int) -> None:
-    budget = _budget.get()
-    budget[0] -= steps
-    if budget[0] < 0:
-        raise TooCostly
+    _budget.get().spend(steps)
 
 
 @cache

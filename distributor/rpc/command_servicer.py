@@ -14,7 +14,7 @@ from distributor.dispatch.command_watcher import CommandWatcher
 from distributor.dispatch.retrying import Retrying, RetryRequest
 from distributor.errors import DistributorError, InvalidArgument, PermissionDenied
 from distributor.identity.caller import Caller
-from distributor.model.check_budget import MAX_STEPS, QUICK_STEPS, TooCostly
+from distributor.model.check_budget import CheckBudget, TooCostly, call_budget, quick_budget
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.queueing import Enqueued, NewCommand
 from distributor.rpc import command_messages as messages
@@ -50,7 +50,7 @@ class CommandServicer(CommandServiceServicer):
     async def QueueCommand(self, request: pb.QueueCommandRequest, context: Context) -> pb.QueueCommandResponse:
         caller = current_caller()
         (command_id,) = self._service.new_ids(1)
-        new = await self._new(caller, request, command_id)
+        new = await self._new(caller, request, command_id, call_budget())
         queued = await self._service.queue(caller, new)
         response = pb.QueueCommandResponse(already_queued=queued.already_queued)
         if queued.already_queued:
@@ -61,15 +61,18 @@ class CommandServicer(CommandServiceServicer):
             self._watcher.reserve(queued.command_id)
         return response
 
-    async def _new(self, caller: Caller, request: pb.QueueCommandRequest, command_id: str) -> NewCommand:
-        """Convert a request: on the loop if that is quick, else in a thread."""
+    async def _new(
+        self, caller: Caller, request: pb.QueueCommandRequest, command_id: str, call: CheckBudget
+    ) -> NewCommand:
+        """Convert a request: on the loop if that is quick, else in a thread. `call` bounds what all of a call cost."""
         if request.command.params.ByteSize() <= LARGE_BYTES:
             try:
-                return new_command(request, command_id, self._defaults, caller, QUICK_STEPS)
+                return new_command(request, command_id, self._defaults, caller, quick_budget())
             except TooCostly:
                 # Only the check against the schema can be: again from the beginning, with all its steps.
                 pass
-        return await asyncio.to_thread(new_command, request, command_id, self._defaults, caller, MAX_STEPS)
+        budget = CheckBudget(call=call)
+        return await asyncio.to_thread(new_command, request, command_id, self._defaults, caller, budget)
 
     async def _fill(
         self, caller: Caller, response: messages.QueueAnswer | pb.GetCommandResponse, command_id: str
@@ -97,11 +100,12 @@ class CommandServicer(CommandServiceServicer):
         valid: list[NewCommand] = []
         errors: dict[int, DistributorError] = {}
         since_pause = 0
+        budget = call_budget()
         ids = self._service.new_ids(len(request.requests))
         for place, (item, command_id) in enumerate(zip(request.requests, ids, strict=True)):
             size = item.command.params.ByteSize()
             try:
-                valid.append(await self._new(caller, item, command_id))
+                valid.append(await self._new(caller, item, command_id, budget))
             except (InvalidArgument, PermissionDenied) as error:
                 errors[place] = error
             since_pause += REQUEST_BYTES + size

@@ -12,7 +12,7 @@ from distributor.dispatch.retrying import Origin, Repeated
 from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument
 from distributor.identity.caller import ANYONE, Caller
 from distributor.identity.policy_source import PolicySource
-from distributor.model.check_budget import MAX_STEPS
+from distributor.model.check_budget import CheckBudget
 from distributor.model.command import AGENT_ID_PATTERN, COMMAND_ID_PATTERN, NAMED_PRIORITIES, OfflinePolicy
 from distributor.model.queueing import NewCommand
 from distributor.rpc.command_messages import fill_requester, unknown_enum_value
@@ -61,7 +61,7 @@ def new_command(
     command_id: str,
     defaults: CommandDefaults,
     caller: Caller = ANYONE,
-    steps: int = MAX_STEPS,
+    budget: CheckBudget | None = None,
 ) -> NewCommand:
     """Convert a request. Writes `command_id`, defaults and `caller` into `message`, so that its agent sees them.
 
@@ -71,8 +71,8 @@ def new_command(
     Raises InvalidArgument for an unknown offline policy, a field set by the caller that the server sets, an invalid
     duration, and params that JSON cannot express, nest too deeply, or do not match the schema of the type; and
     PermissionDenied if the policy does not permit the caller to send the type. Takes up to 40 ms for 256 KiB of tiny
-    values: run it in a thread for large params. Raises TooCostly if the check against the schema takes more than
-    `steps`: try again in a thread with MAX_STEPS, which takes up to a second.
+    values: run it in a thread for large params. Raises TooCostly if the check against the schema exceeds a
+    `budget` that is not final: try again in a thread with one that is, which takes up to a second.
     """
     command = message.command
     # Unknown fields have passed no check.
@@ -100,7 +100,7 @@ def new_command(
         )
     check_secret_params(command.secret_params)
     _check_signature(command)
-    request = _Request(command_id, message.idempotency_key, caller, steps)
+    request = _Request(command_id, message.idempotency_key, caller, budget or CheckBudget())
     return _new_command(command, offline, request, defaults)
 
 
@@ -130,7 +130,7 @@ def repeated_command(origin: Origin, defaults: CommandDefaults) -> Repeated:
     command.ClearField("requested_by")
     command.retry_of = origin.command_id
     offline = OFFLINE_FROM_WIRE.get(command.offline_policy, OfflinePolicy.QUEUE)
-    request = _Request(origin.new_id, origin.idempotency_key, origin.caller, MAX_STEPS)
+    request = _Request(origin.new_id, origin.idempotency_key, origin.caller, origin.budget)
     return Repeated(_new_command(command, offline, request, defaults), earlier)
 
 
@@ -140,8 +140,8 @@ class _Request(NamedTuple):
     command_id: str
     idempotency_key: str
     caller: Caller
-    steps: int
-    """Most that the check against a schema may cost."""
+    budget: CheckBudget
+    """Of the check against a schema."""
 
 
 def _new_command(
@@ -155,7 +155,7 @@ def _new_command(
     _check_params(command)
     # Params that are too large are refused later, whatever the schema says.
     if found is not None and command.params.ByteSize() <= defaults.max_params_bytes:
-        check_params(command, found, request.steps)
+        check_params(command, found, request.budget)
     digest = _digest(command) if request.idempotency_key else ""
     command.command_id = request.command_id
     if found is not None:

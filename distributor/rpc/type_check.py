@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from distributor.errors import InvalidArgument, PermissionDenied
 from distributor.identity.caller import Caller
+from distributor.model.check_budget import CheckBudget
 from distributor.model.command import InvalidField
 from distributor.model.command_type import CommandType, CommandTypes, NotPermitted
 from distributor.model.json_pointer import MASK, parse_pointers
@@ -35,17 +36,17 @@ def check_secret_params(pointers: Iterable[str]) -> None:
         raise InvalidArgument(str(error), reason=error.reason, field=error.field) from error
 
 
-def check_params(command: command_pb2.Command, found: CommandType, steps: int) -> None:
+def check_params(command: command_pb2.Command, found: CommandType, budget: CheckBudget) -> None:
     """Raise InvalidArgument unless the params match the schema of the type.
 
-    Raises TooCostly if that takes more than `steps`, and these are fewer than MAX_STEPS.
+    Raises TooCostly if that exceeds a budget that is not final.
     """
     if found.schema is None:
         return
     secrets = (*found.secret_steps, *secret_steps(command))
     params = plain_struct(command.params)
     try:
-        found.schema.check_within(steps, params, secrets)
+        found.schema.check_within(budget, params, secrets)
     except InvalidField as error:
         raise InvalidArgument(str(error), reason=error.reason, field=error.field) from error
 

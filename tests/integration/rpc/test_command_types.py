@@ -131,6 +131,16 @@ async def test_params_that_are_costly_to_check_are_refused(server: RunningServer
     assert (error.code, error.reason, error.field) == ("INVALID_ARGUMENT", "PARAMS_TOO_COMPLEX", "command.params")
 
 
+async def test_a_call_with_many_costly_commands_is_bounded(server: RunningServer) -> None:
+    params: dict[str, Any] = {"leaf": 1}
+    for _ in range(25):
+        params = {"child": params}
+    requests = [queue_request("db-1", "TREE", params=params) for _ in range(100)]
+    batch = pb.QueueCommandsRequest(requests=requests)
+    answer = await server.commands.QueueCommands(batch, metadata=credentials_of(OPERATOR))
+    assert {outcome.error.reason for outcome in answer.outcomes} == {"PARAMS_TOO_COMPLEX"}
+
+
 async def test_policy_file_is_read_again_when_it_changes(server: RunningServer, policy: Path) -> None:
     assert await queue(server, OPERATOR, "db-1", "PRINT")
     policy.write_text('unlisted = "refuse"\n' + POLICY)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from distributor.model.check_budget import TooCostly
+from distributor.model.check_budget import CheckBudget, TooCostly, quick_budget
 from distributor.model.command import InvalidField
 from distributor.model.json_value import JsonValue
 from distributor.model.params_schema import ParamsSchema, SchemaError
@@ -140,6 +140,19 @@ def test_a_costly_check_is_given_up(schema: dict[str, Any], params: dict[str, Js
     compiled = ParamsSchema(schema)
     with pytest.raises(TooCostly):
         compiled.check(params)
+
+
+def test_the_checks_of_one_call_share_a_budget() -> None:
+    schema = ParamsSchema({"properties": {"a": {"items": {"type": "string"}}}})
+    call = CheckBudget(25_000)
+    params: dict[str, JsonValue] = {"a": ["x"] * 10_000}
+    schema.check_within(CheckBudget(call=call), params)
+    schema.check_within(CheckBudget(call=call), params)
+    with pytest.raises(InvalidField) as caught:
+        schema.check_within(CheckBudget(call=call), params)
+    assert caught.value.reason == "PARAMS_TOO_COMPLEX"
+    with pytest.raises(TooCostly):
+        schema.check_within(quick_budget(), params)
 
 
 def test_patterns_take_linear_time() -> None:
