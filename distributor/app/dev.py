@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pydantic import SecretStr
-
 from distributor.app.agent_process import AgentProcess
 from distributor.app.bridge_process import BridgeProcess, serving_dashboards
+from distributor.app.dev_credentials import DevCredentials, dev_credentials
 from distributor.app.preflight import check_addresses
 from distributor.app.server_process import ServerProcess, serving
 from distributor.errors import ConfigurationError
@@ -26,11 +24,12 @@ AGENT_CAPACITY: Final = 4
 
 
 class DevProcesses(NamedTuple):
-    """The running server, bridge and agent."""
+    """The running server, bridge and agent, and the credentials with which to use them."""
 
     server: ServerProcess
     bridge: BridgeProcess
     agent: Supervisor
+    credentials: DevCredentials
 
     async def run(self) -> None:
         """Wait until a background loop fails, and raise its error."""
@@ -39,7 +38,7 @@ class DevProcesses(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def running_dev(settings: ServerSettings, bridge_settings: BridgeSettings) -> AsyncIterator[DevProcesses]:
-    """Run a server, a bridge and an agent that may EXEC. Loopback only: anyone who connects can run programs."""
+    """Run a server, a bridge and an agent that may EXEC, on loopback only: TLS is off, and a token runs any program."""
     addresses = {
         "listen": settings.listen,
         "http-listen": settings.http_listen,
@@ -55,20 +54,19 @@ async def running_dev(settings: ServerSettings, bridge_settings: BridgeSettings)
         # Not checked: without a setting, the bridge falls back to any free port.
         del addresses["bridge-listen"]
     check_addresses(addresses, None if settings.valkey_url else settings.data_dir)
-    async with serving(settings) as server:
+    credentials = dev_credentials(settings, bridge_settings, AGENT_ID)
+    async with serving(credentials.server) as server:
         address = f"{split_address(settings.listen)[0]}:{server.port}"
-        agent_process = AgentProcess(_agent(address, settings.log_level, settings.data_dir))
-        async with _bridge(server, address, bridge_settings) as bridge, agent_process as agent:
-            yield DevProcesses(server, bridge, agent.supervisor())
+        agent_process = AgentProcess(_agent(address, settings, credentials.agent_token))
+        async with _bridge(server, address, credentials.bridge) as bridge, agent_process as agent:
+            yield DevProcesses(server, bridge, agent.supervisor(), credentials)
 
 
 def _bridge(
     server: ServerProcess, address: str, settings: BridgeSettings
 ) -> contextlib.AbstractAsyncContextManager[BridgeProcess]:
-    """Run a bridge to this server, with a random key unless one is set, on any port if the default is taken."""
+    """Run a bridge to this server, on any port if the default is taken."""
     own: dict[str, object] = {"valkey_url": server.valkey_url, "server": address}
-    if not settings.shared_keys():
-        own["token_key"] = SecretStr(secrets.token_urlsafe(32))
     if "listen" not in settings.model_fields_set and _is_taken(settings.listen):
         own["listen"] = f"{split_address(settings.listen)[0]}:0"
     return serving_dashboards(settings.model_copy(update=own), dev=True)
@@ -82,7 +80,7 @@ def _is_taken(address: str) -> bool:
     return False
 
 
-def _agent(server: str, log_level: str, data_dir: Path) -> list[str]:
+def _agent(server: str, settings: ServerSettings, token: Path) -> list[str]:
     return [
         sys.executable,
         "-c",
@@ -90,7 +88,8 @@ def _agent(server: str, log_level: str, data_dir: Path) -> list[str]:
         f"--agent={AGENT_ID}",
         f"--server={server}",
         f"--capacity={AGENT_CAPACITY}",
-        f"--journal={data_dir / f'{AGENT_ID}.journal'}",
-        f"--log-level={log_level}",
+        f"--token-file={token}",
+        f"--journal={settings.data_dir / f'{AGENT_ID}.journal'}",
+        f"--log-level={settings.log_level}",
         "--allow-exec",
     ]

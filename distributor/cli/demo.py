@@ -18,6 +18,8 @@ from distributor.cli.exit_codes import ExitCode
 from distributor.cli.one_line import show_error
 from distributor.cli.sender.tables import timeline
 from distributor.client import (
+    ClientCredentials,
+    ClientOptions,
     CommandClient,
     CommandRequest,
     CommandResult,
@@ -55,7 +57,8 @@ async def demonstrate(settings: ServerSettings, bridge_settings: BridgeSettings,
         async with running_dev(settings, bridge_settings) as processes:
             click.echo(startup_text(processes, settings))
             address = f"{split_address(settings.listen)[0]}:{processes.server.port}"
-            work = _run_one(processes.server, address, settings.offline_after)
+            token_file = processes.credentials.user_token
+            work = _run_one(processes.server, address, settings.offline_after, token_file)
             stopped = await first_of(signals.wait(), processes.run(), work) == 0
             if not once and not stopped:
                 click.echo(f"\nStill running. Watch and use it in a browser:\n\n  {processes.bridge.url}\n")
@@ -63,9 +66,10 @@ async def demonstrate(settings: ServerSettings, bridge_settings: BridgeSettings,
                 await first_of(signals.wait(), processes.run())
 
 
-async def _run_one(server: HasAgent, address: str, offline_after: float) -> None:
+async def _run_one(server: HasAgent, address: str, offline_after: float, token_file: Path) -> None:
     await wait_for_agent(server, offline_after)
-    async with CommandClient(address) as client:
+    options = ClientOptions(credentials=ClientCredentials(token_file=token_file))
+    async with CommandClient(address, options) as client:
         argv = ["sh", "-c", PROGRAM]
         queued = await client.queue(CommandRequest(AGENT_ID, "EXEC", {"argv": argv}))
         command_id = queued.command_id

@@ -22,7 +22,7 @@ async def develop(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
 
 def startup_text(processes: DevProcesses, settings: ServerSettings) -> str:
     """The start-up screen: every address, and that access is local."""
-    server = processes.server
+    server, credentials = processes.server, processes.credentials
     host, _ = split_address(settings.listen)
     http_host, _ = split_address(settings.http_listen)
     valkey = without_password(settings.valkey_url) or f"embedded, AOF on, in {settings.data_dir}"
@@ -32,6 +32,7 @@ def startup_text(processes: DevProcesses, settings: ServerSettings) -> str:
             f"  server   {host}:{server.port} (gRPC)   http://{http_host}:{server.http_port}/metrics",
             f"  agent    {AGENT_ID}, may EXEC",
             f"  page     {processes.bridge.url}",
-            "  Loopback only: no authentication.",
+            f"  Loopback only. Credentials were made for you, {credentials.user}: your token is in",
+            f"  {credentials.user_token}",
         ]
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from distributor.app.dev_credentials import DEV_FOLDER, DEV_KEY
 from distributor.errors import ConfigurationError, InvalidArgument
 from distributor.identity.caller import CallerKind
 from distributor.identity.grant_claims import grants_of
@@ -40,13 +41,20 @@ class TokenRequest(NamedTuple):
 
 
 def token_settings(config: Path | None, key_files: Sequence[Path]) -> TokenSettings:
-    """The settings of the server if they have a key that signs tokens, else those of the bridge."""
+    """The settings of the server if they have a key that signs tokens, else those of the bridge.
+
+    Without any, the key that `distributor dev` has made for the same data folder.
+    """
     flags = {"token_key_file": "--token-key-file"}
     given = list(key_files) or None
     server = load_server_settings(config, flags, token_key_file=given)
     if server.token_key_file or server.token_key.get_secret_value():
         return server
-    return load_bridge_settings(config, flags)
+    bridge = load_bridge_settings(config, flags)
+    dev_key = server.data_dir / DEV_FOLDER / DEV_KEY
+    if not bridge.verifies_tokens and dev_key.exists():
+        return server.model_copy(update={"token_key_file": (dev_key,)})
+    return bridge
 
 
 def token_for(settings: TokenSettings, wanted: TokenRequest) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from distributor.client import CommandClient, CommandRequest, CommandStatus
+from distributor.client import ClientCredentials, ClientOptions, CommandClient, CommandRequest, CommandStatus
+from distributor.errors import Unauthenticated
 from tests.support.launched_server import (
     LaunchedServer,
     address_of,
@@ -31,6 +32,11 @@ def shown_receipts(server: LaunchedServer) -> list[str]:
     time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
     lines = [re.match(rf"  (\w+) +{time}(  \+[\d.]+ m?s)?$", line) for line in server.stdout]
     return [match[1] for match in lines if match]
+
+
+def with_token(data_dir: Path) -> ClientOptions:
+    """Call as the user of `dev`."""
+    return ClientOptions(credentials=ClientCredentials(token_file=data_dir / "dev-credentials" / "user.token"))
 
 
 UNAME = """#!/bin/sh
@@ -90,7 +96,7 @@ async def test_ctrl_c_cancels_what_the_agent_runs(tmp_path: Path) -> None:
     """And the results are stored before the server goes."""
     async with launched_server("dev", *somewhere(tmp_path), "--log-level=info") as dev:
         await dev.line("epoch=1")
-        async with CommandClient(address_of(dev)) as client:
+        async with CommandClient(address_of(dev), with_token(tmp_path)) as client:
             queued = await client.queue(CommandRequest("dev-agent", "EXEC", {"argv": ["sleep", "600"]}))
         await until(lambda: runs_sleep(dev))
         started = descendants_of(dev.process.pid)
@@ -99,7 +105,7 @@ async def test_ctrl_c_cancels_what_the_agent_runs(tmp_path: Path) -> None:
         await gone(started)
     async with launched_server("dev", *somewhere(tmp_path), "--log-level=info") as dev:
         await dev.line("epoch=2")
-        async with CommandClient(address_of(dev)) as client:
+        async with CommandClient(address_of(dev), with_token(tmp_path)) as client:
             assert (await client.get(queued.command.command_id)).state.status is CommandStatus.CANCELLED
 
 
@@ -138,3 +144,11 @@ async def test_only_on_loopback(tmp_path: Path, option: str) -> None:
         assert await demo.ended() == 2, demo.everything
         (line,) = demo.stderr
         assert f"dev and demo listen only on loopback, not on 0.0.0.0:0 ({option})" in line
+
+
+async def test_strangers_on_this_machine_get_nothing(tmp_path: Path) -> None:
+    async with launched_server("dev", *somewhere(tmp_path), "--log-level=info") as dev:
+        assert str(tmp_path / "dev-credentials" / "user.token") in await dev.line("user.token")
+        async with CommandClient(address_of(dev)) as client:
+            with pytest.raises(Unauthenticated):
+                await client.queue(CommandRequest("dev-agent", "EXEC", {"argv": ["true"]}))

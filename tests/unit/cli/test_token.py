@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from distributor.app.dev_credentials import dev_credentials
 from distributor.cli.distributor import bridge, main
 from distributor.cli.token import seconds_of
 from distributor.errors import ConfigurationError
@@ -12,6 +13,7 @@ from distributor.identity.caller import CallerKind
 from distributor.identity.roles import Role
 from distributor.identity.token_keys import key_ring, shared_key
 from distributor.identity.tokens import Token, TokenRules, TokenVerifier
+from distributor.settings import BridgeSettings, ServerSettings
 
 KEY = "a key for nothing but tests, of 32 bytes at least"
 
@@ -43,6 +45,16 @@ def test_tokens_of_services_and_agents(
     monkeypatch.setenv("DISTRIBUTOR_TOKEN_KEY", KEY)
     token = minted(*arguments)
     assert (token.kind, token.subject) == (kind, name)
+
+
+def test_without_a_key_of_the_settings_that_of_dev_signs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DISTRIBUTOR_DATA_DIR", str(tmp_path))
+    made = dev_credentials(ServerSettings(data_dir=tmp_path), BridgeSettings(), "dev-agent")
+    shown = CliRunner().invoke(main, ["token", "--agent=greeter"])
+    assert shown.exit_code == 0, shown.output
+    verifier = TokenVerifier(key_ring(made.server.shared_keys(), ()), TokenRules())
+    token = verifier.verify(shown.stdout.strip())
+    assert (token.kind, token.subject) == (CallerKind.AGENT, "greeter")
 
 
 def test_grants_narrow_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
