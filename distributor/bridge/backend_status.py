@@ -76,7 +76,7 @@ class ServerCheck:
     async def run_once(self) -> None:
         """Check once."""
         try:
-            await self._client.agents_page(page_size=1)
+            await self._client.check()
         except DistributorError as error:
             self._server.failed(error.message)
         else:

@@ -48,7 +48,6 @@ NAME: Final = "command-agent"
     metavar="NAME|PATH",
     help="Allow EXEC to start only the programs given. Repeatable.",
 )
-@click.option("--token-file", metavar="FILE", help="File with the token that proves who this agent is.")
 @click.option("--journal", metavar="PATH", help="File with the durable record of commands, or off for none.")
 @click.option("--orphans", metavar="end|report", help="What to do with processes that outlived an agent that crashed.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of this agent. Repeatable.")

@@ -7,7 +7,10 @@ import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from distributor.client import values
 from distributor.client.delegated_channels import DelegatedChannels
@@ -40,6 +43,8 @@ from distributor.model.listing import CommandFilter, Page
 from distributor.model.queueing import CommandRequest
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+from distributor.v1.identity_pb2 import WhoAmIRequest
+from distributor.v1.identity_pb2_grpc import IdentityServiceStub
 from distributor.wire.credentials import Connector
 from distributor.wire.limits import MAX_PAGE
 from distributor.wire.message_packer import MessagePacker
@@ -48,6 +53,7 @@ if TYPE_CHECKING:
     import grpc
 
     from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub
+    from distributor.v1.identity_pb2_grpc import IdentityServiceAsyncStub
 
 ALL_COMMANDS: Final = CommandFilter()
 _UNOPENED: Final = "use the client inside `async with`"
@@ -278,6 +284,19 @@ class CommandClient:
             token = page.next_page_token
             if not token:
                 return
+
+    async def check(self) -> None:
+        """Check that the server serves, and accepts this client's credentials.
+
+        Raises Unavailable, and Unauthenticated for credentials that do not count.
+        """
+        channel = cast("grpc.aio.Channel", self._channels)
+        health: Any = HealthStub(channel)
+        answer = await self._calls.call(health.Check, HealthCheckRequest())
+        if answer.status != HealthCheckResponse.SERVING:
+            raise Unavailable(f"the server at {self.target} is not serving", reason="NOT_SERVING")
+        identity: IdentityServiceAsyncStub = IdentityServiceStub(channel)
+        await self._calls.call(identity.WhoAmI, WhoAmIRequest())
 
     async def agents_page(
         self, statuses: Sequence[AgentStatus] = (), *, page_size: int = 0, page_token: str = ""

@@ -14,6 +14,7 @@ from distributor.app.dev_credentials import DEV_FOLDER, dev_credentials
 from distributor.errors import ConfigurationError
 from distributor.identity.caller import Caller, CallerKind
 from distributor.identity.roles import Role
+from distributor.identity.tokens import Revoked
 from distributor.settings import BridgeSettings, ServerSettings
 
 KEY = SecretStr("k" * 32)
@@ -21,7 +22,9 @@ KEY = SecretStr("k" * 32)
 
 async def caller(settings: ServerSettings, token: str) -> Caller | None:
     """Who a server with these settings takes the holder of a token for."""
-    authenticator = Authentication(settings).authenticator
+    authenticator = Authentication(
+        settings, Revoked(lambda _: False, lambda _, __: False), lambda _: None
+    ).authenticator
     assert authenticator is not None
     return await authenticator.caller((("authorization", f"Bearer {token.strip()}"),), {}, "127.0.0.1")
 
