@@ -43,6 +43,37 @@ class Noted:
     at: float
 
 
+class _Growing:
+    """An entry that others may still become part of."""
+
+    __slots__ = ("_agent_id", "_at", "_count", "_entry", "_folded", "_ids")
+
+    def __init__(self, entry: AuditEntry, at: float, *, folded: bool = False) -> None:
+        self._entry = entry
+        self._at = at
+        self._ids = [*entry.command_ids[:MAX_IDS]]
+        self._count = entry.count
+        self._agent_id = entry.agent_id
+        self._folded = folded
+
+    def has_room(self, more: AuditEntry) -> bool:
+        return len(self._ids) + len(more.command_ids) <= MAX_IDS
+
+    def add(self, more: AuditEntry) -> None:
+        self._count += more.count
+        if len(self._ids) < MAX_IDS:
+            self._ids += more.command_ids[: MAX_IDS - len(self._ids)]
+        if more.agent_id != self._agent_id:
+            self._agent_id = ""
+
+    def noted(self) -> Noted:
+        details = {"folded": self._count} if self._folded else self._entry.details
+        entry = replace(
+            self._entry, agent_id=self._agent_id, command_ids=tuple(self._ids), count=self._count, details=details
+        )
+        return Noted(entry, self._at)
+
+
 class AuditFolding:
     """Entries until they are taken.
 
@@ -55,9 +86,9 @@ class AuditFolding:
         self._caller = caller
         self._everyone = everyone
         self._buckets: dict[_Key, _Bucket] = {}
-        self._open: dict[object, Noted] = {}
-        self._entries: list[Noted] = []
-        self._summaries: dict[object, Noted] = {}
+        self._open: dict[object, _Growing] = {}
+        self._entries: list[_Growing] = []
+        self._summaries: dict[object, _Growing] = {}
         self.folded = 0
         """Events that became part of a summary."""
 
@@ -72,14 +103,15 @@ class AuditFolding:
 
     def add(self, entry: AuditEntry, now: float) -> None:
         """Add an entry, or make it part of one that waits."""
-        key = (entry.event, entry.actor, entry.outcome, entry.agent_id, entry.reason, tuple(entry.details.items()))
+        details = tuple(entry.details.items()) if entry.details else ()
+        key = (entry.event, entry.actor, entry.outcome, entry.agent_id, entry.reason, details)
         known = self._open.get(key)
-        if known is not None and len(known.entry.command_ids) + len(entry.command_ids) <= MAX_IDS:
-            known.entry = _merged(known.entry, entry)
+        if known is not None and known.has_room(entry):
+            known.add(entry)
         elif self._admits(entry, now):
-            noted = Noted(entry, now)
-            self._entries.append(noted)
-            self._open[key] = noted
+            growing = _Growing(entry, now)
+            self._entries.append(growing)
+            self._open[key] = growing
         else:
             self._summarise(entry, now)
 
@@ -91,7 +123,7 @@ class AuditFolding:
         if summaries:
             taken += self._summaries.values()
             self._summaries.clear()
-        return taken
+        return [one.noted() for one in taken]
 
     def _admits(self, entry: AuditEntry, now: float) -> bool:
         actor = entry.actor
@@ -120,14 +152,6 @@ class AuditFolding:
             key = (entry.event, entry.outcome, several)
             known = self._summaries.get(key)
         if known is None:
-            self._summaries[key] = Noted(replace(entry, details={"folded": entry.count}), now)
+            self._summaries[key] = _Growing(entry, now, folded=True)
         else:
-            merged = _merged(known.entry, entry)
-            same = known.entry.agent_id == entry.agent_id
-            known.entry = replace(merged, agent_id=entry.agent_id if same else "", details={"folded": merged.count})
-
-
-def _merged(known: AuditEntry, more: AuditEntry) -> AuditEntry:
-    ids = known.command_ids
-    room = MAX_IDS - len(ids)
-    return replace(known, command_ids=ids + more.command_ids[:room] if room else ids, count=known.count + more.count)
+            known.add(entry)
