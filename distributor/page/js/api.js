@@ -19,6 +19,11 @@ export class ApiError extends Error {
 }
 
 export class Api {
+  /** @param {{ready: () => Promise<boolean>}} session */
+  constructor(session) {
+    this.session = session;
+  }
+
   /**
    * One page of commands, newest first.
    * @param {Record<string, string | number | undefined>} query  of `/api/commands`; `status` may be a short status
@@ -63,6 +68,9 @@ export class Api {
 
   /** @param {string} path @param {AbortSignal} signal */
   async read(path, signal) {
+    // Without a session the bridge would refuse, and the browser would complain.
+    if (!(await orUnavailable(() => this.session.ready(), signal)))
+      throw new ApiError(401, "UNAUTHENTICATED", "you are signed out");
     const response = await orUnavailable(() => fetch(path, { signal }), signal);
     if (response.ok) return orUnavailable(async () => parseDocument(await response.text()), signal);
     // A proxy's error response may not be JSON.

@@ -37,7 +37,7 @@ export class App {
     this.now = Date.now();
     this.route = parseRoute(location.hash);
     this.session = new Session((change) => this.onSessionChange(change));
-    this.api = new Api();
+    this.api = new Api(this.session);
     this.connection = new Connection({
       session: this.session,
       position: () => this.known.position,

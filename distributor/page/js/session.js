@@ -15,20 +15,35 @@ export class Session {
   constructor(onChange) {
     /** Set when the user has signed out, so that `dev` does not sign in again at once. */
     this.left = false;
+    /** Whether somebody is signed in, as last asked. @type {Promise<boolean> | null} */
+    this.asked = null;
     /** Why the last session has ended; empty if there was none. */
     this.problem = "";
     this.channel = new BroadcastChannel(CHANNEL);
     this.channel.onmessage = (event) => {
       this.left = !event.data.userId;
+      this.asked = Promise.resolve(!this.left);
       onChange(event.data);
     };
+  }
+
+  /** Whether somebody is signed in, as far as the page knows. @returns {Promise<boolean>} */
+  ready() {
+    return this.asked ?? this.exists();
   }
 
   /**
    * Whether somebody is signed in. Asks the bridge, and in `dev` has it sign the page in.
    * @returns {Promise<boolean>}
    */
-  async exists() {
+  exists() {
+    const asked = this.ask();
+    this.asked = asked;
+    asked.catch(() => this.asked === asked && (this.asked = null));
+    return asked;
+  }
+
+  async ask() {
     const response = await fetch(PATH, { headers: { "X-Distributor-Dev": "1" } });
     if (!response.ok) throw new Error(`the bridge answered ${response.status}`);
     const { userId, signsIn, problem } = await response.json();
@@ -47,6 +62,7 @@ export class Session {
     const document = await response.json().catch(() => ({}));
     if (!response.ok) return { problem: document.error?.message ?? `the bridge answered ${response.status}` };
     this.left = false;
+    this.asked = Promise.resolve(true);
     const change = { userId: document.userId };
     this.channel.postMessage(change);
     return change;
@@ -57,6 +73,7 @@ export class Session {
     const response = await fetch(PATH, { method: "DELETE" }).catch(() => null);
     if (!response?.ok) return false;
     this.left = true;
+    this.asked = Promise.resolve(false);
     this.channel.postMessage({ userId: "" });
     return true;
   }

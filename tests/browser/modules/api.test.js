@@ -10,7 +10,7 @@ async function answered(response, abort = false) {
     return response;
   };
   try {
-    return await new Api().agents(controller.signal);
+    return await new Api({ ready: async () => true }).agents(controller.signal);
   } catch (error) {
     return { status: error.status, code: error.code, thrown: error.message };
   } finally {

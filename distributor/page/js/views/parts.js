@@ -158,11 +158,16 @@ function commandRow(command, app, asked) {
     ),
     h("td", null, h("a", { href: link("commands", { agent: command.agentId }) }, foreign(command.agentId))),
     what(command, app),
-    asked && h("td", { class: "quiet", "data-label": "by" }, foreign(command.requestedBy?.name ?? "")),
+    asked && requestedBy(command),
     h("td", { class: "number quiet", "data-label": "priority" }, String(command.priority)),
     h("td", { class: "number", "data-label": "took" }, took(command, now, app.asOf())),
     h("td", { class: "number quiet" }, when(command.receipts.queued, now)),
   );
+}
+
+/** @param {Command} command */
+function requestedBy({ requestedBy: by }) {
+  return h("td", { class: "quiet", "data-label": by ? "by" : null }, by && foreign(by.name));
 }
 
 /** Params summary, and the reason for the status. @param {Command} command @param {App} app */
