@@ -33,7 +33,7 @@ from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.reconciler import Reconciler
 from distributor.dispatch.retention import Retention
 from distributor.dispatch.retrying import Retrying
-from distributor.dispatch.revocations import Revocations
+from distributor.dispatch.revocations import Lapse, Revocations
 from distributor.dispatch.type_places import TypePlaces
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
@@ -197,6 +197,7 @@ def server_parts(
     revocations = Revocations(stores.revocations, timing.revocations)
     enrolments = Enrolments(stores.enrolment, revocations, agent_issuer(settings))
     gateway.revocations, gateway.enrolments = revocations, enrolments
+    revocations.on_look = partial(_end_revoked_watches, watches, revocations)
     reconciler = Reconciler(stores.reader, registry, wakeups, relay.missed)
     halts = Halts(stores.stops, stores.commands, registry, wakeups, relay.stops_changed)
     gateway.halts = halts
@@ -243,6 +244,12 @@ def _note_policy(audit: AuditParts, policy: Policy) -> None:
     """Record that another policy file is in effect."""
     details = {"changed": "policy_file", "policy": policy.digest}
     audit.recorder.note(AuditEntry(AuditEvent.SETTINGS_CHANGED, details=details))
+
+
+def _end_revoked_watches(watches: Watches, revocations: Revocations) -> None:
+    watches.end_where(
+        lambda caller: any(revocations.is_revoked(token_id) for token_id in caller.token_ids), Lapse.REVOKED.error()
+    )
 
 
 def retry_policy(settings: ServerSettings) -> RetryPolicy:

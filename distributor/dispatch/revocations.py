@@ -58,6 +58,8 @@ class Revocations:
         self._look_interval_seconds = look_interval_seconds
         self._guarded: dict[int, _Guarded] = {}
         self._outage = Outage("read the revocations")
+        self.on_look: Callable[[], None] = _nothing_more
+        """Called at each look, for what depends on credentials and is not guarded."""
         self.list: RevocationList = NOTHING_REVOKED
         """The list as it was last read."""
 
@@ -121,6 +123,7 @@ class Revocations:
         for guarded, lapse in lapsed:
             self._guarded.pop(id(guarded), None)
             guarded.end(lapse)
+        self.on_look()
         return len(lapsed)
 
     def _lapse(self, credential: Credential, now: float) -> Lapse | None:
@@ -135,3 +138,7 @@ class Revocations:
             return None
         entry = self.list.agent(credential.agent_id)
         return Lapse.REVOKED if entry is not None and entry != guarded.earlier else None
+
+
+def _nothing_more() -> None:
+    """Nothing else depends on credentials."""
