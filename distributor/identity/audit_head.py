@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
-from distributor.errors import DistributorError
+from distributor.errors import FailedPrecondition
 from distributor.identity.audit_keys import AuditKey, AuditKeyRing, bytes_of, text_of
 from distributor.identity.audit_rows import canonical
 from distributor.identity.merkle_tree import MerkleTree
@@ -16,10 +16,8 @@ MANIFEST: Final = b"distributor audit manifest"
 """Labels of MACs."""
 
 
-class AuditTampered(DistributorError):
+class AuditTampered(FailedPrecondition):
     """What is stored of the audit trail was not written with its key."""
-
-    code = "FAILED_PRECONDITION"
 
 
 @dataclass(frozen=True, slots=True)
