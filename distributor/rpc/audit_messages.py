@@ -7,7 +7,7 @@ from distributor.model.audit_filter import AuditFilter
 from distributor.model.audit_listing import ReadEntry
 from distributor.model.audit_verdict import AuditVerdicts, Verdict
 from distributor.model.command import InvalidField
-from distributor.rpc.command_messages import fill_time
+from distributor.rpc.command_messages import fill_time, time_ms
 from distributor.v1 import audit_pb2 as pb
 
 
@@ -15,8 +15,8 @@ def audit_filter(message: pb.AuditFilter) -> AuditFilter:
     """Convert and check a filter. Raises InvalidArgument."""
     try:
         return AuditFilter(
-            after_ms=message.after.ToMilliseconds() if message.HasField("after") else 0,
-            before_ms=message.before.ToMilliseconds() if message.HasField("before") else 0,
+            after_ms=time_ms(message.after, "filter.after") if message.HasField("after") else 0,
+            before_ms=time_ms(message.before, "filter.before") if message.HasField("before") else 0,
             actor=message.actor,
             agent_id=message.agent_id,
             command_id=message.command_id,

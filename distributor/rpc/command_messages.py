@@ -175,8 +175,10 @@ def query(message: command_service_pb2.CommandFilter) -> CommandFilter:
         agent_id=message.agent_id,
         statuses=tuple(dict.fromkeys(statuses)),
         type=message.type,
-        queued_after_ms=_ms(message.queued_after, "filter.queued_after") if message.HasField("queued_after") else None,
-        queued_before_ms=_ms(message.queued_before, "filter.queued_before")
+        queued_after_ms=time_ms(message.queued_after, "filter.queued_after")
+        if message.HasField("queued_after")
+        else None,
+        queued_before_ms=time_ms(message.queued_before, "filter.queued_before")
         if message.HasField("queued_before")
         else None,
     )
@@ -230,7 +232,8 @@ def fill_time(message: Timestamp, ms: int) -> None:
     message.nanos = ms % 1000 * 1_000_000
 
 
-def _ms(time: Timestamp, field: str) -> int:
+def time_ms(time: Timestamp, field: str) -> int:
+    """Convert a time to milliseconds since the epoch. Raises InvalidArgument for one that is malformed."""
     if not (_FIRST_SECOND <= time.seconds <= _LAST_SECOND and 0 <= time.nanos < _NANOS):
         raise InvalidArgument(
             f"{field} must be a time in the years 1 to 9999 with 0 to 999,999,999 nanos, "

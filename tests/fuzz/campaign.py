@@ -22,6 +22,7 @@ from tests.fuzz.target import Fault, Target
 from tests.fuzz.targets.agent_stream import AgentStreams
 from tests.fuzz.targets.command_lines import command_lines
 from tests.fuzz.targets.dashboards import Dashboards
+from tests.fuzz.targets.params import Params
 from tests.fuzz.targets.unary_calls import UnaryCalls
 from tests.fuzz.watch import Watch
 from tests.fuzz.world import World, world
@@ -108,8 +109,10 @@ async def targets(made: World, folder: Path) -> AsyncIterator[Sequence[Target]]:
         )
         programs = folder / "programs"
         programs.mkdir()
+        caller, narrow = ((("authorization", f"Bearer {token}"),) for token in (made.token, made.narrow_token))
         yield (
-            UnaryCalls(channel, vocabulary, (("authorization", f"Bearer {made.token}"),)),
+            UnaryCalls(channel, vocabulary, caller, narrow),
+            Params(channel, caller),
             AgentStreams(made.grpc_address, vocabulary, made.agent_token),
             Dashboards(made.bridge_address, made.token, vocabulary),
             await stack.enter_async_context(command_lines(programs, made.grpc_address)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from distributor.cli.token import TokenRequest, token_for
 from distributor.identity.caller import CallerKind
 from distributor.settings import ServerSettings
 from distributor.store.embedded import EmbeddedValkey
+from tests.fuzz.params_schema import SCHEMA, TYPE
 from tests.support.launched_server import ROOT, LaunchedServer, launched_program, launched_server, somewhere
 
 PROBE_AGENT: Final = "probe"
@@ -26,7 +27,7 @@ PROBE_AGENT: Final = "probe"
 
 @dataclass(frozen=True)
 class World:
-    """Addresses, processes, a token of a user who may do anything, and what mints those of agents."""
+    """Addresses, processes, and tokens: of an unrestricted user, of one with grants for fuzzed agents, of agents."""
 
     server: LaunchedServer
     bridge: LaunchedServer
@@ -35,6 +36,7 @@ class World:
     grpc_address: str
     bridge_address: str
     token: str
+    narrow_token: str
     agent_token: Callable[[str], str]
 
     @property
@@ -49,13 +51,15 @@ async def world(folder: Path) -> AsyncIterator[World]:
     key = secrets.token_hex(32)
     settings = ServerSettings(token_key=SecretStr(key))
 
-    def token(name: str, kind: CallerKind, *roles: str) -> str:
-        return token_for(settings, TokenRequest(name, "12h", kind, roles=roles))
+    def token(name: str, kind: CallerKind, *roles: str, agents: Sequence[str] = ()) -> str:
+        return token_for(settings, TokenRequest(name, "12h", kind, roles=roles, agents=agents))
 
     def agent_token(agent_id: str) -> str:
         return token(agent_id, CallerKind.AGENT)
 
     add_key(folder / "audit.key", "k1")
+    (folder / "fuzzed.schema.json").write_text(json.dumps(SCHEMA))
+    (folder / "policy.toml").write_text(f'[types.{TYPE}]\nschema = "fuzzed.schema.json"\n')
     async with AsyncExitStack() as stack:
         valkey = await stack.enter_async_context(EmbeddedValkey(folder / "valkey"))
         server = await stack.enter_async_context(
@@ -63,6 +67,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
                 *("serve", *somewhere(folder), "--log-format=json", f"--valkey-url={valkey.url}"),
                 DISTRIBUTOR_TOKEN_KEY=key,
                 DISTRIBUTOR_AUDIT_KEY_FILE=str(folder / "audit.key"),
+                DISTRIBUTOR_POLICY_FILE=str(folder / "policy.toml"),
             )
         )
         grpc_address = json.loads(await server.line('"event": "serving"'))["grpc"]
@@ -86,4 +91,6 @@ async def world(folder: Path) -> AsyncIterator[World]:
         )
         await probe.line("heartbeat")
         assert valkey.pid is not None
-        yield World(server, bridge, probe, valkey.pid, grpc_address, urlsplit(url).netloc, user, agent_token)
+        narrow = token("narrow", CallerKind.USER, "admin", agents=["fuzz-*"])
+        pages = urlsplit(url).netloc
+        yield World(server, bridge, probe, valkey.pid, grpc_address, pages, user, narrow, agent_token)

@@ -8,6 +8,8 @@ from typing import Final
 
 MOST_CHANGES: Final = 4
 MOST_REPEATS: Final = 64
+MOST_BYTES: Final = 4 << 20
+"""Below what a channel sends."""
 LYING_LENGTHS: Final = (b"\xff" * 9 + b"\x01", b"\xff\xff\xff\xff\x07", b"\x80" * 12, b"\x00", b"\x7f")
 """Varints: 2^64 - 1, 2^31 - 1, one without an end, and two that are too small."""
 
@@ -17,7 +19,7 @@ Change = Callable[[Random, bytes], bytes]
 def changed(rng: Random, data: bytes) -> bytes:
     """Return `data` after one to MOST_CHANGES random changes."""
     for _ in range(rng.randint(1, MOST_CHANGES)):
-        data = rng.choice(_CHANGES)(rng, data)
+        data = rng.choice(_CHANGES)(rng, data)[:MOST_BYTES]
     return data
 
 

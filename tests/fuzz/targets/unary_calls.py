@@ -21,6 +21,8 @@ FAULTS: Final = frozenset({"UNKNOWN", "INTERNAL", "UNIMPLEMENTED", "DATA_LOSS", 
 """Codes that no caller's message may cause."""
 SOUND: Final = frozenset({"QueueCommand", "GetCommand", "GetResult", "ListCommands", "ListAgents", "GetAgent"})
 """Calls that the same load without faults makes."""
+HARMFUL: Final = ("Stop", "Revoke")
+"""Beginnings of the names of calls that would end the well-behaved agent, too, as they should."""
 
 
 class UnaryCalls:
@@ -29,12 +31,15 @@ class UnaryCalls:
     name = "calls"
     workers = 4
 
-    def __init__(self, channel: grpc.aio.Channel, vocabulary: Vocabulary, caller: Sequence[Entry] = ()) -> None:
-        """`caller` is the metadata of a caller who may do anything."""
+    def __init__(
+        self, channel: grpc.aio.Channel, vocabulary: Vocabulary, caller: Sequence[Entry], narrow: Sequence[Entry]
+    ) -> None:
+        """`caller` is the metadata of a caller who may do anything, `narrow` of one with grants for fuzzed agents."""
         self._channel = channel
         self._vocabulary = vocabulary
         self._messages = WireMessages(vocabulary)
         self._caller = tuple(caller)
+        self._narrow = tuple(narrow)
         self._rpcs = [rpc for rpc in all_rpcs() if not rpc.client_streams]
         self._sound = [rpc for rpc in self._rpcs if rpc.path.rpartition("/")[2] in SOUND]
 
@@ -45,7 +50,9 @@ class UnaryCalls:
             frame, metadata = self._messages.sound(rng, rpc.request).SerializeToString(), self._caller
         else:
             frame = self._messages.frame(rng, rpc.request)
-            metadata = odd_metadata(rng) if rng.random() < 0.25 else self._caller
+            harmful = rpc.path.rpartition("/")[2].startswith(HARMFUL)
+            metadata = self._narrow if harmful or rng.random() < 0.25 else self._caller
+            metadata = odd_metadata(rng) if rng.random() < 0.25 else metadata
         try:
             await self._call(rpc, frame, metadata)
         except grpc.aio.AioRpcError as error:
