@@ -92,6 +92,7 @@ class _Context(ABC):
         """When the handler's work was done, by `time.monotonic`; None before that."""
         self.started_at = self._last_sign = time.monotonic()
         self._params = command.params
+        self._secret_params = tuple(command.secret_params)
         self._window = window
         self._session = session
 
@@ -99,6 +100,11 @@ class _Context(ABC):
     def params(self) -> Mapping[str, JsonValue]:
         """The command's params. Decoded where the handler runs, because large ones take time."""
         return plain_struct(self._params)
+
+    @property
+    def secret_params(self) -> Sequence[str]:
+        """JSON pointers of params that are secret, such as `/password`: do not log or print them."""
+        return self._secret_params
 
     def progress(self) -> None:
         """Report a sign of life, as output does: the command's `idle_limit` counts from the latest. Thread-safe."""

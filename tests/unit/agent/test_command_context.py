@@ -57,3 +57,8 @@ async def test_output_after_the_end_is_refused(context: CommandContext) -> None:
     context.end()
     with pytest.raises(RuntimeError, match="takes no more output"):
         await context.output("late")
+
+
+async def test_a_handler_learns_which_params_are_secret(window: OutputWindow) -> None:
+    assignment = gateway.Assignment(command=command_pb2.Command(secret_params=["/password"]))
+    assert CommandContext(assignment, window, CurrentSession()).secret_params == ("/password",)

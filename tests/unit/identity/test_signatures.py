@@ -57,7 +57,16 @@ def test_any_other_content_is_refused(change: dict[str, object]) -> None:
     assert refusal(replace(CONTENT, **change)) == "signature_invalid"  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [b"", VALUE[:-1], bytes(64), VALUE + b"\0", new_signer().sign(CONTENT)])
+OTHER_VALUES = {
+    "empty": b"",
+    "short": VALUE[:-1],
+    "zero": bytes(64),
+    "long": VALUE + b"\0",
+    "of another key": new_signer().sign(CONTENT),
+}
+
+
+@pytest.mark.parametrize("value", OTHER_VALUES.values(), ids=OTHER_VALUES)
 def test_any_other_value_is_refused(value: bytes) -> None:
     assert refusal(CONTENT, value) == "signature_invalid"
 
@@ -132,14 +141,16 @@ OTHER_PUBLIC = OTHER.public_key().public_bytes(Encoding.PEM, PublicFormat.Subjec
 
 
 @pytest.mark.parametrize(
-    ("pem", "sentence"), [(b"x", "not an unencrypted private key"), (OTHER_PRIVATE, "must be an Ed25519 key")]
+    ("pem", "sentence"),
+    [(b"x", "not an unencrypted private key"), (OTHER_PRIVATE, "must be an Ed25519 key")],
+    ids=["none", "other"],
 )
 def test_other_private_keys_are_refused(pem: bytes, sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
         Signer(pem)
 
 
-@pytest.mark.parametrize("content", [b"x", OTHER_PUBLIC])
+@pytest.mark.parametrize("content", [b"x", OTHER_PUBLIC], ids=["none", "other"])
 def test_other_public_keys_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "k.pem").write_bytes(content)
     with pytest.raises(ConfigurationError, match="k.pem"):
