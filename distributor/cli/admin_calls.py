@@ -3,30 +3,56 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol, Self, TypeVar
 
+from distributor.cli.login_hint import login_hint
+from distributor.cli.shared_options import remembered_caller_options
 from distributor.cli.token import TokenRequest, token_for
 from distributor.client import ClientCredentials, ClientOptions
 from distributor.errors import DistributorError
 from distributor.identity.roles import Role
-from distributor.settings import load_client_settings, load_server_settings
+from distributor.settings import load_server_settings
+from distributor.settings.caller_settings import load_caller_settings
 
 LOCAL_LIFETIME: Final = "5m"
 
 
-def admin_options(config: Path | None, server: str | None) -> tuple[str, ClientOptions]:
-    """The server to call, and how.
+class AdminClient(Protocol):
+    """A client of a service for administrators."""
 
-    Without a token or certificate, a token of five minutes is minted for `local:<user>` if the settings of a server
-    with a `token_key` can be read here. Raises ConfigurationError.
+    async def __aenter__(self) -> Self:
+        """Open it."""
+
+    async def __aexit__(self, *error: Any) -> None:
+        """Close it."""
+
+
+Client = TypeVar("Client", bound=AdminClient)
+
+
+@asynccontextmanager
+async def admin_client(
+    make: Callable[[str, ClientOptions], Client], config: Path | None, server: str | None
+) -> AsyncIterator[Client]:
+    """Open a client of the server that the options of the running command, or a context, name.
+
+    Server and credentials are found as those of `command-sender`: see `settings.caller_settings`. If no context counts
+    and there is neither token nor certificate, a token of five minutes is minted for the user `local:<user>` if the
+    settings of a server with a `token_key` can be read here. Raises ConfigurationError, NotFound, and what calls raise;
+    Unauthenticated says how to log in.
     """
-    settings = load_client_settings(config, server=server)
-    credentials = ClientCredentials.of(settings)
-    if not (credentials.token or credentials.token_file or credentials.certificate):
+    given = remembered_caller_options()
+    caller = load_caller_settings(config, given.pop("context", None), server=server, **given)
+    credentials = ClientCredentials.of(caller.settings)
+    if caller.context is None and not caller.identified:
         credentials = replace(credentials, token=_local_token(config))
-    return settings.server, ClientOptions(credentials=credentials)
+    with login_hint(caller):
+        async with make(caller.settings.server, ClientOptions(credentials=credentials)) as client:
+            yield client
 
 
 def _local_token(config: Path | None) -> str:

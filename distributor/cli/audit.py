@@ -11,10 +11,9 @@ from typing import Any, Final
 import click
 
 from distributor.cli.one_line import OneLineGroup
-from distributor.cli.shared_options import Option, Program, config_option
+from distributor.cli.shared_options import Option, Program, admin_server_options, config_option
 
 _OUTCOMES: Final = ("success", "attempt", "refused", "failed")
-_SERVER: Final = click.option("--server", metavar="HOST:PORT[,…]", help="The server or servers to call.")
 _CONFIG: Final = config_option("a table [client]")
 _OUTPUT: Final = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
@@ -36,7 +35,7 @@ def _filter_options(command: Program) -> Program:
             help="Such as command.queued, or agent. for all.",
         ),
         click.option("--outcome", "outcomes", multiple=True, type=click.Choice(_OUTCOMES), help="Repeatable."),
-        _SERVER,
+        admin_server_options,
         _CONFIG,
     ]
     for option in reversed(options):
@@ -98,7 +97,7 @@ def export(after_seq: int, form: str, **options: Any) -> None:
     help="File with checkpoints that somebody else kept, such as the output of command-agent checkpoint. Repeatable.",
 )
 @_OUTPUT
-@_SERVER
+@admin_server_options
 @_CONFIG
 def verify(files: tuple[Path, ...], output: str, **options: Any) -> None:
     """Verify everything that is kept: integrity, completeness, order and clock.

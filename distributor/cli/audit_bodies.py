@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from distributor.cli.admin_calls import admin_options
+from distributor.cli.admin_calls import admin_client
 from distributor.cli.audit_documents import entry_document, ocsf_document, verification_document
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.one_line import one_line
@@ -36,7 +36,7 @@ def administer(options: dict[str, Any], action: Callable[[AuditClient], Awaitabl
     """Call `action` with a client, and exit with its code."""
 
     async def call() -> int:
-        async with AuditClient(*admin_options(options["config"], options["server"])) as client:
+        async with admin_client(AuditClient, options["config"], options["server"]) as client:
             return int(await action(client))
 
     click.get_current_context().exit(asyncio.run(call()))

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 import click
 
-from distributor.cli.shared_options import config_option
+from distributor.cli.shared_options import admin_server_options, config_option
 
-_SERVER: Final = click.option("--server", metavar="HOST:PORT[,…]", help="The server or servers to call.")
 _CONFIG: Final = config_option("a table [client]")
 _OUTPUT: Final = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
@@ -32,7 +31,7 @@ _DAYS: Final = click.option(
 @click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Agents to admit.")
 @click.option("--expires-in", default="1h", show_default=True, metavar="TIME", help="Lifetime, such as 15m, 12h or 7d.")
 @_OUTPUT
-@_SERVER
+@admin_server_options
 @_CONFIG
 def enrol_token(agents: str, labels: tuple[str, ...], count: int, expires_in: str, output: str, **options: Any) -> None:
     """Print a token with which AGENT, or agents whose ids match PATTERN (such as 'web-*'), get certificates.
@@ -50,7 +49,7 @@ def enrol_token(agents: str, labels: tuple[str, ...], count: int, expires_in: st
 @click.option("--token", "token_id", default="", metavar="ID", help="The id of a token (jti), instead of AGENT.")
 @_REASON
 @_OUTPUT
-@_SERVER
+@admin_server_options
 @_CONFIG
 def revoke(agent: str, token_id: str, reason: str, output: str, **options: Any) -> None:
     """Revoke all certificates and tokens of AGENT and disconnect it, or revoke one token.
@@ -69,7 +68,7 @@ def revoke(agent: str, token_id: str, reason: str, output: str, **options: Any) 
 @click.command(short_help="Undo the revocation of an agent.")
 @click.argument("agent")
 @_OUTPUT
-@_SERVER
+@admin_server_options
 @_CONFIG
 def restore(agent: str, output: str, **options: Any) -> None:
     """Let the certificates of AGENT count again, unless it has enrolled again."""
@@ -82,7 +81,7 @@ def restore(agent: str, output: str, **options: Any) -> None:
 
 @click.command(short_help="List what is revoked.")
 @_OUTPUT
-@_SERVER
+@admin_server_options
 @_CONFIG
 def revocations(output: str, **options: Any) -> None:
     """List revoked agents and tokens, newest first."""

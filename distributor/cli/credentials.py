@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distributor.cli.admin_calls import admin_options
+from distributor.cli.admin_calls import admin_client
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.one_line import one_line
 from distributor.cli.sender.columns import format_table
@@ -27,7 +27,7 @@ def administer(config: Path | None, server: str | None, output: str, action: Act
     """Run `action` with a client and a screen; return its exit code."""
 
     async def call() -> ExitCode:
-        async with CredentialClient(*admin_options(config, server)) as client:
+        async with admin_client(CredentialClient, config, server) as client:
             return await action(client, Screen(output))
 
     return int(asyncio.run(call()))

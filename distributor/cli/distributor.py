@@ -21,6 +21,7 @@ from distributor.cli.shared_options import (
     LOG_LEVEL,
     Option,
     Program,
+    admin_server_options,
     config_option,
     file_option,
     flags,
@@ -190,7 +191,6 @@ def token(
     click.echo(token_for(token_settings(config, token_key_file), TokenRequest(name, kind=kind, **options)))
 
 
-_ADMIN_SERVER: Final = click.option("--server", metavar="HOST:PORT[,…]", help="The server or servers to call.")
 _ADMIN_CONFIG: Final = config_option("a table [client]")
 _OUTPUT: Final = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
@@ -217,7 +217,7 @@ _ON: Final = click.option(
     help="How long to wait for agents that do not answer.",
 )
 @_OUTPUT
-@_ADMIN_SERVER
+@admin_server_options
 @_ADMIN_CONFIG
 def stop(
     everything: bool, selectors: tuple[str, ...], reason: str, timeout: float, output: str, **options: Any
@@ -239,7 +239,7 @@ def stop(
 @click.option("--all", "everything", is_flag=True, help="End every stop.")
 @_ON
 @_OUTPUT
-@_ADMIN_SERVER
+@admin_server_options
 @_ADMIN_CONFIG
 def resume(stop_id: str, everything: bool, selectors: tuple[str, ...], output: str, **options: Any) -> None:
     """End the stop with this ID, those with exactly these selectors, or all; what waits in the queues starts."""
@@ -252,7 +252,7 @@ def resume(stop_id: str, everything: bool, selectors: tuple[str, ...], output: s
 
 @main.command(short_help="List the emergency stops in force.")
 @_OUTPUT
-@_ADMIN_SERVER
+@admin_server_options
 @_ADMIN_CONFIG
 def stops(output: str, **options: Any) -> None:
     """List the emergency stops in force, oldest first."""
@@ -265,12 +265,12 @@ def _administer(output: str, options: dict[str, Any], action: Callable[[Any, Any
     """Call `action` with a client for emergencies and a screen, and exit with its code."""
     import asyncio
 
-    from distributor.cli.admin_calls import admin_options
+    from distributor.cli.admin_calls import admin_client
     from distributor.cli.sender.screen import Screen
     from distributor.client.emergency_client import EmergencyClient
 
     async def call() -> int:
-        async with EmergencyClient(*admin_options(options["config"], options["server"])) as client:
+        async with admin_client(EmergencyClient, options["config"], options["server"]) as client:
             return int(await action(client, Screen(output)))
 
     click.get_current_context().exit(asyncio.run(call()))

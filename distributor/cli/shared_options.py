@@ -45,6 +45,39 @@ def with_options(*options: Option) -> Option:
     return decorate
 
 
+_CALLER_OPTIONS: Final = f"{__name__}.caller_options"
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None:
+        context.meta.setdefault(_CALLER_OPTIONS, {})[parameter.name] = value
+
+
+def admin_server_options(command: Program) -> Program:
+    """Add --server, the argument `server`, and --context and those of TLS, for `remembered_caller_options`."""
+    return with_options(
+        click.option(
+            "--server",
+            metavar="HOST:PORT[,…]",
+            help="The server or servers to call. [default: that of the current context, else 127.0.0.1:50051]",
+        ),
+        click.option(
+            "--context",
+            metavar="NAME",
+            expose_value=False,
+            callback=_remember,
+            help="The context of command-sender login with the server and the credentials.",
+        ),
+        *caller_tls_options(expose_value=False, callback=_remember),
+    )(command)
+
+
+def remembered_caller_options() -> dict[str, Any]:
+    """Return what `admin_server_options` was given for the running command, but for --server."""
+    context = click.get_current_context(silent=True)
+    return dict(context.meta.get(_CALLER_OPTIONS, {})) if context is not None else {}
+
+
 def config_option(tables: str) -> Option:
     """The option `--config`; `tables` describes the tables of the file that the program reads."""
     return click.option(
