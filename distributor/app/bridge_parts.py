@@ -19,6 +19,7 @@ from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.command_calls import CommandCalls
 from distributor.bridge.credentials import CredentialCheck
 from distributor.bridge.dashboard_session import DashboardLimits, SessionServices
+from distributor.bridge.emergency_watch import EmergencyWatch
 from distributor.bridge.event_hub import EventHub, EventSource
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.server import WebSocketLimits, bridge_endpoint
@@ -44,6 +45,7 @@ from distributor.store.functions import Functions
 from distributor.store.output_log import ValkeyOutputLog
 from distributor.store.policy import StorePolicy
 from distributor.store.revocation_list import ValkeyRevocationStore
+from distributor.store.stop_store import ValkeyStopStore
 
 CALLS: Final = ClientOptions(call_timeout_seconds=5.0, calls=RetryPolicy(attempts=2, first_ms=100, max_ms=500))
 DEV_SUBJECT: Final = "developer"
@@ -79,7 +81,9 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     keys = TokenKeys(settings, Revoked(revocations.is_revoked))
     reader = ValkeyCommandReader(connections.reads, functions, round(settings.offline_after * 1000))
     view = StoreView(reader)
-    output = ValkeyOutputLog(connections.reads, functions, Exchanges(functions), StorePolicy())
+    exchanges, policy = Exchanges(functions), StorePolicy()
+    output = ValkeyOutputLog(connections.reads, functions, exchanges, policy)
+    stops = ValkeyStopStore(connections.reads, functions, exchanges, policy.offline_after_ms)
     pumps = OutputPumps(output)
     agents = AgentWatch(view, Subscriptions(), AgentWatchTimes(sweep=settings.agent_sweep))
     log = ValkeyEventLog(connections.events, connections.reads)
@@ -120,6 +124,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         ),
         {
             "event hub": hub.run,
+            "emergency stops": EmergencyWatch(hub, stops.stops).run,
             "event backlog": EventBacklog(log.behind, metrics.events_behind).run,
             "agent watch": agents.run,
             "server check": check.run,

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Generic, TypeVar
 
-from distributor.bridge.requests import Interrupt, Queue, Retry
+from distributor.bridge.requests import Interrupt, Queue, Resume, Retry, Stop
 from distributor.client import Command, CommandClient, QueuedCommand
 from distributor.errors import DistributorError, ResourceExhausted
 
@@ -61,6 +61,14 @@ class CommandCalls:
         """Cancel a command."""
         with _message_field_names():
             await self._client.cancel(request.command_id, request.reason)
+
+    async def stop(self, request: Stop) -> None:
+        """Stop agents in an emergency."""
+        await self._client.emergency().stop(request.scope, request.reason)
+
+    async def resume(self, request: Resume) -> None:
+        """End an emergency stop."""
+        await self._client.emergency().resume(request.stop_id)
 
     async def get(self, command_id: str) -> Command:
         """Read a command with its params."""

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from distributor.bridge import messages, requests
 from distributor.bridge.bridge_metrics import BridgeMetrics
@@ -32,6 +32,11 @@ TRY_LATER: Final = 1013
 TEXT_ONLY: Final = 1003
 
 REVOCATION_CHECK_SECONDS: Final = 2.0
+
+Ending: TypeAlias = requests.Interrupt | requests.Stop | requests.Resume
+"""What must not wait behind commands to queue."""
+Call: TypeAlias = requests.Queue | requests.Retry | Ending
+"""What calls the server."""
 
 
 class CloseConnection(Exception):
@@ -150,7 +155,7 @@ class DashboardSession:
         self._turn = asyncio.Lock()
         # Calls to the server have their own queues and do not block other requests.
         self._to_queue: PendingCalls[requests.Queue | requests.Retry] = PendingCalls()
-        self._to_interrupt: PendingCalls[requests.Interrupt] = PendingCalls()
+        self._to_interrupt: PendingCalls[Ending] = PendingCalls()
 
     async def run(self, connect: requests.Connect) -> None:
         """Serve until the connection ends. Raises PeerGone or CloseConnection."""
@@ -239,7 +244,7 @@ class DashboardSession:
             check_permitted(self._dashboard.credential.caller, requests.need_of(fields), requests.type_of(fields))
             requests.check_values(fields, text)
             request = requests.parse(fields)
-            if isinstance(request, requests.Queue | requests.Retry | requests.Interrupt):
+            if isinstance(request, Call):
                 self._enqueue_call(request, len(text.encode()))
                 return
             async with self._turn:
@@ -283,8 +288,8 @@ class DashboardSession:
 
     # Calls to the server, in order, concurrent with other requests
 
-    def _enqueue_call(self, request: requests.Queue | requests.Retry | requests.Interrupt, size: int) -> None:
-        if isinstance(request, requests.Interrupt):
+    def _enqueue_call(self, request: Call, size: int) -> None:
+        if isinstance(request, Ending):
             self._to_interrupt.put(request, size)
         else:
             self._to_queue.put(request, size)
@@ -318,6 +323,12 @@ class DashboardSession:
         while True:
             request = await self._to_interrupt.get()
             with self._reporting_errors(request.request_id):
+                if isinstance(request, requests.Stop):
+                    await self._calls.stop(request)
+                    continue
+                if isinstance(request, requests.Resume):
+                    await self._calls.resume(request)
+                    continue
                 await self._permission.check(self._dashboard.caller, request)
                 # Read first: a command that ends is unsubscribed.
                 named = self._snapshots.is_subscribed_by_id(self._dashboard, request.command_id)

@@ -19,7 +19,8 @@ from distributor.dispatch.ports import EventHistory, EventLog
 from distributor.errors import DistributorError, Unavailable
 from distributor.identity.grants import NO_LABELS
 from distributor.model.command import CommandState
-from distributor.model.event import AgentChanged, CommandChanged, EventBatch, OutputArrived
+from distributor.model.emergency_stop import EmergencyStop
+from distributor.model.event import AgentChanged, CommandChanged, EventBatch, OutputArrived, StopsChanged
 from distributor.model.known_states import KnownStates
 from distributor.model.position import is_position, milliseconds_of, order_of
 from distributor.observability.logging import get_logger
@@ -64,6 +65,10 @@ class EventHub:
         self.backends = BackendStatus(self._send_backend_status)
         self.subscriptions: Subscriptions[Dashboard] = agents.subscriptions
         self.dashboards: set[Dashboard] = set()
+        self.stops: Sequence[EmergencyStop] = ()
+        """The emergency stops in force."""
+        self.stops_changed = asyncio.Event()
+        """Set when an emergency stop may have begun or ended; the waiter clears it."""
         self.position = ""
         """The current or last event; ahead of `delivered_until` during delivery."""
         self.delivered_until = ""
@@ -211,6 +216,19 @@ class EventHub:
         status = messages.bridge_status(server.availability, valkey.availability, self.backends.insecure)
         dashboard.send_bridge(status)
 
+    def set_stops(self, stops: Sequence[EmergencyStop]) -> None:
+        """Note the emergency stops in force; send them to every dashboard if they have changed."""
+        if stops != self.stops:
+            self.stops = stops
+            for dashboard in self.dashboards:
+                self.send_stops(dashboard)
+
+    def send_stops(self, dashboard: Dashboard) -> None:
+        """Send the emergency stops in force. Users of some agents see only those for all: selectors name others."""
+        everything = dashboard.caller.grants.everything
+        shown = [stop for stop in self.stops if everything or stop.scope.all]
+        dashboard.send_bridge(messages.emergency_stops(shown))
+
     def _send_backend_status(self) -> None:
         for dashboard in self.dashboards:
             self.send_backend_status(dashboard)
@@ -228,6 +246,8 @@ class EventHub:
                     self._agents.schedule(event.agent_id)
                     if self._audience(event):
                         watched.append(event)
+                case StopsChanged():
+                    self.stops_changed.set()
                 case _:
                     pass
         return watched

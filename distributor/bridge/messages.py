@@ -16,8 +16,16 @@ from distributor.bridge.backend_status import Availability
 from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo, AgentStatus
 from distributor.model.delivery import OutputChunk, OutputGap
+from distributor.model.emergency_stop import EmergencyStop
 from distributor.model.lifecycle import CommandStatus
-from distributor.wire.documents import Document, agent_document, error_document, gap_document, time_text
+from distributor.wire.documents import (
+    Document,
+    agent_document,
+    error_document,
+    gap_document,
+    stop_document,
+    time_text,
+)
 
 VERSION: Final = "1.0.0"
 SHORT_STATUS: Final = {
@@ -62,6 +70,11 @@ def bridge_status(server: Availability, valkey: Availability, insecure: Sequence
         "insecure": list(insecure),
     }
     return _message("bridge:status", fields)
+
+
+def emergency_stops(stops: Sequence[EmergencyStop]) -> str:
+    """The emergency stops in force."""
+    return _message("emergency:stops", {"stops": [stop_document(stop) for stop in stops]})
 
 
 def agent_status(agent: AgentInfo, now_ms: int) -> str:

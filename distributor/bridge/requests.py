@@ -25,6 +25,8 @@ from distributor.model.command import (
 )
 from distributor.model.json_value import whole_number
 from distributor.model.queueing import CommandRequest
+from distributor.model.stop_request import scope_of
+from distributor.model.stop_scope import StopScope
 from distributor.wire.json_values import NotJson, json_text
 
 ALL: Final = "*"
@@ -86,6 +88,21 @@ class Interrupt(NamedTuple):
     reason: str
 
 
+class Stop(NamedTuple):
+    """emergency:stop."""
+
+    request_id: str
+    scope: StopScope
+    reason: str
+
+
+class Resume(NamedTuple):
+    """emergency:resume."""
+
+    request_id: str
+    stop_id: str
+
+
 class Subscribe(NamedTuple):
     """subscribe."""
 
@@ -106,7 +123,7 @@ class Ping(NamedTuple):
     request_id: str
 
 
-Request = Connect | Renew | Queue | Retry | Interrupt | Subscribe | Unsubscribe | Ping
+Request = Connect | Renew | Queue | Retry | Interrupt | Stop | Resume | Subscribe | Unsubscribe | Ping
 
 
 def fields_of(text: str) -> Fields:
@@ -291,6 +308,20 @@ def _interrupt(fields: Fields) -> Interrupt:
     )
 
 
+def _stop(fields: Fields) -> Stop:
+    selectors = read.items(fields, "selectors")
+    if not all(isinstance(item, str) for item in selectors):
+        raise read.invalid("selectors", "must be texts")
+    everything = fields.get("all", False)
+    if not isinstance(everything, bool):
+        raise read.invalid("all", f"must be true or false, not {read.as_json(everything)}")
+    return Stop(request_id_of(fields), scope_of(everything, selectors), read.text(fields, "reason"))
+
+
+def _resume(fields: Fields) -> Resume:
+    return Resume(request_id_of(fields), read.text(fields, "stopId", required=True))
+
+
 def _subscribe(fields: Fields) -> Subscribe:
     return Subscribe(request_id_of(fields), _subscriptions(fields))
 
@@ -342,6 +373,8 @@ _READERS: Final[dict[str, Callable[[Fields], Request]]] = {
     "command:request": _queue,
     "command:retry": _retry,
     "command:interrupt": _interrupt,
+    "emergency:stop": _stop,
+    "emergency:resume": _resume,
     "subscribe": _subscribe,
     "unsubscribe": _unsubscribe,
     "ping": _ping,

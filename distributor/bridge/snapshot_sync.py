@@ -157,6 +157,8 @@ class SnapshotSync:
             fields = self._connected_fields(dashboard, begin, resumed) | {"agents": agents}
             dashboard.send(messages.connected(fields if resume is not None else fields | {"commands": page.documents}))
             self._hub.send_backend_status(dashboard)
+            if self._hub.stops:
+                self._hub.send_stops(dashboard)
             if reason:
                 self._metrics.resync(reason)
                 dashboard.send(messages.resync(reason, begin, agents, page.documents))

@@ -22,7 +22,7 @@ from distributor.model.emergency_stop import EmergencyStop
 from distributor.model.halt import AgentHalt, HaltStatus
 from distributor.model.stop_request import scope_of
 from distributor.model.stop_scope import StopScope
-from distributor.wire.documents import time_text
+from distributor.wire.documents import stop_document, time_text
 
 _ORDER: Final = (HaltStatus.REFUSED, HaltStatus.STOPPING, HaltStatus.UNREACHABLE, HaltStatus.CONFIRMED)
 """What needs attention comes first."""
@@ -90,18 +90,6 @@ def agents_table(known: Mapping[str, AgentHalt]) -> str:
         "detail": [one_line(_detail(one)) for one in agents],
     }
     return f"{format_table(table)}\n{total}"
-
-
-def stop_document(stop: EmergencyStop) -> dict[str, Any]:
-    """A stop as JSON."""
-    return {
-        "stopId": stop.stop_id,
-        "all": stop.scope.all,
-        "selectors": list(stop.scope.selectors),
-        "reason": stop.reason,
-        "stoppedBy": stop.stopped_by,
-        "stopTime": time_text(stop.since_ms),
-    }
 
 
 async def _followed(client: EmergencyClient, screen: Screen, stop_id: str, seconds: float) -> dict[str, AgentHalt]:

@@ -14,6 +14,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from distributor.client import values
 from distributor.client.delegated_channels import DelegatedChannels
+from distributor.client.emergency_client import EmergencyClient
 from distributor.client.options import ClientOptions
 from distributor.client.packed_stub import packed_stub
 from distributor.client.queue_calls import QueueCalls
@@ -79,6 +80,7 @@ class CommandClient:
         self._options = options or ClientOptions()
         self._calls = UnaryCalls(target, self._options)
         self._channels = ServerChannels(target, Connector(self._options.credentials))
+        self._opened_channels: ServerChannels | DelegatedChannels | None = None
         self._opened_stub: CommandServiceAsyncStub | None = None
         self._opened_streams: WatchStreams | None = None
         self._opened_queueing: QueueCalls | None = None
@@ -88,7 +90,14 @@ class CommandClient:
         self._open(self._channels)
         return self
 
+    def emergency(self) -> EmergencyClient:
+        """A client for emergency stops on the same connection, as the same caller."""
+        if self._opened_channels is None:
+            raise RuntimeError("the client is not open; use it in an `async with` block")
+        return EmergencyClient.over(self._opened_channels, self.target, self._options)
+
     def _open(self, channels: ServerChannels | DelegatedChannels) -> None:
+        self._opened_channels = channels
         stub = CommandServiceStub(cast("grpc.aio.Channel", channels))
         self._opened_stub = packed_stub(stub, MessagePacker(self._options.compression))
         self._opened_streams = WatchStreams(self._opened_stub, self.target, self._options)
@@ -113,7 +122,7 @@ class CommandClient:
         if self._opened_queueing is not None:
             await self._opened_queueing.close()
         await self._channels.close()
-        self._opened_stub = self._opened_streams = self._opened_queueing = None
+        self._opened_channels = self._opened_stub = self._opened_streams = self._opened_queueing = None
 
     async def queue(self, request: CommandRequest, *, hold_output: bool = False) -> QueuedCommand:
         """Queue one command. It is stored when this returns; the agent need not be connected.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 import grpc
 
+from distributor.client.delegated_channels import DelegatedChannels
 from distributor.client.options import ClientOptions
 from distributor.client.server_channels import ServerChannels
 from distributor.client.status import error_of
@@ -37,11 +38,21 @@ class EmergencyClient:
         self._channels = ServerChannels(target, Connector(options.credentials))
         self._opened: EmergencyServiceAsyncStub | None = None
 
+    @classmethod
+    def over(cls, channels: ServerChannels | DelegatedChannels, target: str, options: ClientOptions) -> Self:
+        """A client on the open channels of another, which closes them."""
+        client = cls(target, options)
+        client._open(channels)
+        return client
+
     async def __aenter__(self) -> Self:
         await self._channels.open()
-        stub: EmergencyServiceAsyncStub = EmergencyServiceStub(cast("grpc.aio.Channel", self._channels))
-        self._opened = stub
+        self._open(self._channels)
         return self
+
+    def _open(self, channels: ServerChannels | DelegatedChannels) -> None:
+        stub: EmergencyServiceAsyncStub = EmergencyServiceStub(cast("grpc.aio.Channel", channels))
+        self._opened = stub
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

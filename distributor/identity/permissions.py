@@ -81,6 +81,8 @@ MESSAGES: Final[Mapping[str, Need]] = MappingProxyType(
         "command:request": Need.OPERATOR,
         "command:retry": Need.OPERATOR,
         "command:interrupt": Need.OPERATOR,
+        "emergency:stop": Need.ADMIN,
+        "emergency:resume": Need.ADMIN,
         "subscribe": Need.VIEWER,
         "unsubscribe": Need.VIEWER,
         "ping": Need.VIEWER,

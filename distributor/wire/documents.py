@@ -14,6 +14,7 @@ from distributor.errors import DistributorError
 from distributor.model.agent import AgentInfo
 from distributor.model.command import Attempt, Command, CommandResult, CommandState, Reason, Receipts
 from distributor.model.delivery import OutputChunk, OutputGap
+from distributor.model.emergency_stop import EmergencyStop
 from distributor.model.requester import Requester
 
 Document: TypeAlias = dict[str, Any]
@@ -67,6 +68,18 @@ def _requester_document(requester: Requester | None) -> Document | None:
         "subject": requester.subject,
         "onBehalfOf": requester.on_behalf_of or None,
         "address": requester.address or None,
+    }
+
+
+def stop_document(stop: EmergencyStop) -> Document:
+    """An emergency stop in force."""
+    return {
+        "stopId": stop.stop_id,
+        "all": stop.scope.all,
+        "selectors": list(stop.scope.selectors),
+        "reason": stop.reason,
+        "stoppedBy": stop.stopped_by,
+        "stopTime": time_text(stop.since_ms),
     }
 
 

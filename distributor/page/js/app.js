@@ -314,6 +314,19 @@ export class App {
     }
   }
 
+  /** Stops agents in an emergency. @param {{all: boolean, selectors: string[], reason: string}} fields */
+  stopAgents(fields) {
+    if (this.connection.send("emergency:stop", fields)) this.closeDialog();
+    else this.toast("Not stopped: not connected to the bridge.", true);
+  }
+
+  /** Ends an emergency stop. @param {string} stopId */
+  resumeAgents(stopId) {
+    if (!this.connection.send("emergency:resume", { stopId })) {
+      this.toast("Not resumed: not connected to the bridge.", true);
+    }
+  }
+
   /** Copies the output as shown. */
   async copyOutput() {
     const text = (await this.detail?.screen?.text()) ?? "";
@@ -373,7 +386,7 @@ export class App {
     this.changed();
   }
 
-  /** @param {"help" | "sign in"} dialog */
+  /** @param {"help" | "sign in" | "emergency"} dialog */
   showDialog(dialog) {
     this.dialog = dialog;
     this.changed();

@@ -23,6 +23,8 @@
  *   types: string[],
  *   labels: Record<string, string>, version: string, epoch: number, revision: number,
  *   handlerLag: number, problems: Reason[]}} Agent
+ * @typedef {{stopId: string, all: boolean, selectors: string[], reason: string, stoppedBy: string,
+ *   stopped: number}} Stop  an emergency stop in force
  * @typedef {{type: string, version: string, [field: string]: any}} Message
  */
 
@@ -145,9 +147,12 @@ export function agentOf(document) {
   };
 }
 
+/** @param {Record<string, any>} document @returns {Stop} */
+const stopOf = ({ stopTime, ...stop }) => ({ .../** @type {any} */ (stop), stopped: ms(stopTime) });
+
 /** Converts the documents in a message to values. @param {Message} message @returns {Message} */
 export function received(message) {
-  const { agents, commands, agent, command, result, seen, serverTime, expireTime } = message;
+  const { agents, commands, agent, command, result, seen, stops, serverTime, expireTime } = message;
   return {
     ...message,
     ...(agents && { agents: agents.map(agentOf) }),
@@ -156,6 +161,7 @@ export function received(message) {
     ...(command && { command: commandOf(command) }),
     ...(result && { result: resultOf(result) }),
     ...(seen && { seen: Object.fromEntries(Object.entries(seen).map(([agentId, time]) => [agentId, ms(time)])) }),
+    ...(stops && { stops: stops.map(stopOf) }),
     ...(serverTime && { serverTime: ms(serverTime) }),
     ...(expireTime && { expireTime: ms(expireTime) }),
   };

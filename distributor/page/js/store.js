@@ -17,6 +17,7 @@
  * @property {number} allSince  time since which every ended command is counted, in ms; 0 if all are
  * @property {import("./availability.js").Backends | null} backends  status of the bridge's server and Valkey
  * @property {string[]} insecure  what crosses a network in plain text: `plain_page`, `plain_server`
+ * @property {import("./protocol.js").Stop[]} stops  emergency stops in force, oldest first
  * @property {string} position  resume position
  * @property {number} clockOffset  ms by which the store's clock is ahead of the browser's
  * @property {string} userId
@@ -61,6 +62,7 @@ export function initialState() {
     allSince: 0,
     backends: null,
     insecure: [],
+    stops: [],
     position: "",
     clockOffset: 0,
     userId: "",
@@ -106,6 +108,8 @@ const changes = {
   connected(known, message, now, ended) {
     known.userId = message.userId;
     known.roles = message.roles;
+    // A bridge says nothing if there is none.
+    known.stops = [];
     known.expires = message.expireTime ?? 0;
     known.clockOffset = message.serverTime - now;
     snapshot(known, message, now, ended);
@@ -116,6 +120,9 @@ const changes = {
   "bridge:status"(known, message) {
     known.backends = backendsOf(message);
     known.insecure = message.insecure ?? [];
+  },
+  "emergency:stops"(known, message) {
+    known.stops = message.stops;
   },
   "snapshot:rest"(known, message, _now, ended) {
     for (const agent of message.agents ?? []) {

@@ -26,6 +26,7 @@ READ_BY_BRIDGES: Final = (
     "command_reader.py",
     "event_log.py",
     "output_log.py",
+    "stop_store.py",
     "valkey_check.py",
     "functions/get_command.lua",
     "functions/list_commands.lua",

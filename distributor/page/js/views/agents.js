@@ -5,6 +5,7 @@ import { foreign, visible } from "../foreign_text.js";
 import { duration, plural, localTime } from "../format.js";
 import { link } from "../router.js";
 import { agentsInOrder } from "../store.js";
+import { stopButton } from "./emergency.js";
 import { agentBadge, empty, pageLink, panel, when } from "./parts.js";
 
 /** @typedef {import("../protocol.js").Agent} Agent */
@@ -15,7 +16,13 @@ const OVERVIEW_ROWS = 20;
 
 /** @param {import("../app.js").App} app */
 export function agentsView(app) {
-  return h("div", { class: "view" }, h("div", { class: "heading" }, h("h1", null, "Agents")), agentsPanel(app, true));
+  const actions = h("div", { class: "actions" }, stopButton(app));
+  return h(
+    "div",
+    { class: "view" },
+    h("div", { class: "heading" }, h("h1", null, "Agents"), actions),
+    agentsPanel(app, true),
+  );
 }
 
 /** @param {import("../app.js").App} app @param {boolean} full  with labels, types and version */

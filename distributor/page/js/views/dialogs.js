@@ -3,6 +3,7 @@
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
 import { SHORTCUTS } from "../keyboard.js";
+import { stopForm } from "./emergency.js";
 
 /** @typedef {import("../app.js").App} App */
 
@@ -10,6 +11,7 @@ import { SHORTCUTS } from "../keyboard.js";
 export function dialogs(app) {
   if (app.dialog === "help") return dialog(app, "help", help(app));
   if (app.dialog === "sign in") return dialog(app, "sign in", signInForm(app));
+  if (app.dialog === "emergency") return dialog(app, "emergency", stopForm(app));
   return null;
 }
 

@@ -10,6 +10,7 @@ import { agentsView } from "./agents.js";
 import { commandView } from "./command.js";
 import { commandsView } from "./commands.js";
 import { dialogs } from "./dialogs.js";
+import { stopBanners } from "./emergency.js";
 import { overviewView } from "./overview.js";
 import { badge, empty } from "./parts.js";
 import { sendView } from "./send.js";
@@ -186,7 +187,7 @@ function insecureBanner(app) {
 
 /** @param {App} app */
 function banner(app) {
-  return [expiryBanner(app), outageBanners(app)];
+  return [stopBanners(app), expiryBanner(app), outageBanners(app)];
 }
 
 /** Says in time that the session ends. @param {App} app */
