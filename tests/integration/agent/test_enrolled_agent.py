@@ -17,8 +17,8 @@ from distributor.agent.identity_files import EnrolmentFacts, IdentityFiles
 from distributor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from distributor.identity.certificates import certificate_part, identity_of, validity_of
 from distributor.v1 import credentials_pb2
-from tests.support.certificate_callers import AS_ADMIN, IssuingServer, issuing_server
 from tests.support.certificates import TRUST_DOMAIN, CertificateMaker, Issued
+from tests.support.issuing_server import AS_ADMIN, IssuingServer, issuing_server
 from tests.support.serving_agent import background
 from tests.support.waiting import until
 

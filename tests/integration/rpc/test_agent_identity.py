@@ -22,7 +22,6 @@ from distributor.v1 import credentials_pb2
 from distributor.v1 import enrolment_pb2 as pb
 from distributor.v1.agent_gateway_pb2 import CertificateReply, ConnectRequest
 from distributor.wire.status_details import details_of, unpacked
-from tests.support.certificate_callers import AS_ADMIN, IssuingServer, issuing_server
 from tests.support.certificates import (
     TRUST_DOMAIN,
     CertificateMaker,
@@ -30,6 +29,7 @@ from tests.support.certificates import (
     expired,
     not_yet_valid,
 )
+from tests.support.issuing_server import AS_ADMIN, IssuingServer, issuing_server
 from tests.support.known_callers import AGENT, KnownCallers, credentials_of
 from tests.support.running_server import running_server
 from tests.support.wire_agent import WireAgent, hello

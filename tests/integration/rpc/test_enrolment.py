@@ -19,8 +19,8 @@ from distributor.identity.private_keys import new_key, private_pem
 from distributor.identity.signing_requests import signing_request
 from distributor.v1 import credentials_pb2, enrolment_pb2
 from distributor.wire.status_details import details_of, unpacked
-from tests.support.certificate_callers import AS_ADMIN, IssuingServer, issuing_server
 from tests.support.certificates import TRUST_DOMAIN, CertificateMaker, Issued, request_pem
+from tests.support.issuing_server import AS_ADMIN, IssuingServer, issuing_server
 
 
 @pytest.fixture

@@ -6,22 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+from pydantic import SecretStr
 
 from distributor.app.server_process import ServerProcess, serving
 from distributor.app.timing import ServerTiming
-from distributor.identity.caller import Caller, CallerKind
-from distributor.identity.certificates import PeerKind
-from distributor.rpc.agent_credential import peer_identity
-from distributor.rpc.interceptors.authentication import AuthContext, Metadata
+from distributor.settings.tokens import TokenSettings
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceStub
 from distributor.v1.credentials_pb2_grpc import CredentialServiceStub
 from distributor.v1.enrolment_pb2_grpc import EnrolmentServiceStub
 from distributor.wire.transport import channel_options
-from tests.support.certificates import TRUST_DOMAIN, CertificateMaker, Issued
-from tests.support.known_callers import ADMIN, KnownCallers, credentials_of
+from tests.support.certificates import CertificateMaker, Issued
+from tests.support.running_bridge import TOKEN_KEY, token_of
 from tests.support.running_server import quick_settings
 from tests.support.wire_agent import WireAgent, hello
 
@@ -29,23 +27,14 @@ if TYPE_CHECKING:
     from distributor.v1.credentials_pb2_grpc import CredentialServiceAsyncStub
     from distributor.v1.enrolment_pb2_grpc import EnrolmentServiceAsyncStub
 
-AS_ADMIN = credentials_of(ADMIN)
+AS_ADMIN: Final = (
+    (
+        "authorization",
+        f"Bearer {token_of(TokenSettings(token_key=SecretStr(TOKEN_KEY)), 'admin', subject='ada', lifetime='7d')}",
+    ),
+)
+"""The metadata of an administrator."""
 TIMING = ServerTiming(deadlines=0.02, liveness=0.02, gauges=0.02, revocations=0.05)
-
-
-class CertificateCallers(KnownCallers):
-    """Knows agents by their certificate, and the administrator by a word."""
-
-    def __init__(self) -> None:
-        super().__init__(ADMIN)
-
-    async def caller(self, metadata: Metadata, transport: AuthContext, address: str) -> Caller | None:
-        """Return who calls."""
-        identity = peer_identity(transport, TRUST_DOMAIN)
-        if identity is None:
-            return await super().caller(metadata, transport, address)
-        kind = CallerKind.AGENT if identity.peer.kind is PeerKind.AGENT else CallerKind.SERVICE
-        return Caller(kind, identity.peer.name, address=address, expires=identity.expires)
 
 
 @dataclass(frozen=True)
@@ -108,9 +97,10 @@ async def issuing_server(
         "client_ca": files.ca,
         "ca_key": key,
         "mtls_listen": "127.0.0.1:0",
+        "token_key": TOKEN_KEY,
     }
     settings = quick_settings(valkey_url, **tls | changes)
-    async with serving(settings, timing=TIMING, authenticator=CertificateCallers()) as process:
+    async with serving(settings, timing=TIMING) as process:
         trusted = grpc.ssl_channel_credentials(maker.pem)
         address = f"127.0.0.1:{process.port}"
         async with grpc.aio.secure_channel(address, trusted, options=channel_options()) as channel:
