@@ -117,4 +117,92 @@ MUTATIONS: Final = (
         ),
         "tests/unit/rpc/test_agent_stream.py::test_a_heartbeat_is_not_answered_before_what_came_ahead_of_it_is_stored",
     ),
+    Mutation(
+        "a token for another audience",
+        (
+            Edit(
+                "distributor/identity/tokens.py",
+                "    if rules.audience not in (audience if isinstance(audience, list) else [audience]):\n",
+                "    if not audience:\n",
+            ),
+        ),
+        "tests/unit/identity/test_tokens.py::test_claims_that_will_not_do",
+    ),
+    Mutation(
+        "the algorithm that a token names",
+        (
+            Edit(
+                "distributor/identity/token_keys.py",
+                "if key.algorithm == algorithm and (not key_id",
+                "if (not key_id",
+            ),
+        ),
+        "tests/unit/identity/test_token_keys.py::test_a_key_is_found_by_algorithm_and_id",
+    ),
+    Mutation(
+        "anybody calls on behalf of a user",
+        (
+            Edit(
+                "distributor/identity/authenticator.py",
+                "        if Role.DELEGATE not in delegate.roles:\n",
+                "        if not delegate.known:\n",
+            ),
+        ),
+        "tests/unit/identity/test_authenticator.py::test_others_cannot_call_on_behalf_of_a_user",
+    ),
+    Mutation(
+        "a delegate keeps its own roles",
+        (
+            Edit(
+                "distributor/identity/authenticator.py",
+                "            roles=user.roles - {Role.DELEGATE},\n",
+                "            roles=user.roles | delegate.roles,\n",
+            ),
+        ),
+        "tests/unit/identity/test_authenticator.py::test_a_delegate_has_its_users_rights_and_none_of_its_own",
+    ),
+    Mutation(
+        "live changes of other tenants",
+        (
+            Edit(
+                "distributor/bridge/event_hub.py",
+                "                if _permits(dashboard, state, labels):\n",
+                "                if state is not None or _permits(dashboard, state, labels):\n",
+            ),
+        ),
+        "tests/integration/bridge/test_tenants.py::test_each_sees_its_own_and_nothing_of_the_other",
+    ),
+    Mutation(
+        "output of other tenants",
+        (
+            Edit(
+                "distributor/bridge/snapshot_sync.py",
+                "        if dashboard.caller.grants.everything or not what.output:\n",
+                "        if dashboard is not None or not what.output:\n",
+            ),
+        ),
+        "tests/integration/bridge/test_tenants.py::test_a_command_of_the_other_is_as_unknown_as_one_that_never_was",
+    ),
+    Mutation(
+        "a session for any origin",
+        (
+            Edit(
+                "distributor/bridge/session_cookie.py",
+                "    if not may_use_session(connection, listed_origins):\n",
+                "    if not may_use_session and listed_origins:\n",
+            ),
+        ),
+        "tests/integration/bridge/test_sessions.py::test_the_cookie_is_nothing_from_another_origin",
+    ),
+    Mutation(
+        "a revoked token keeps its connection",
+        (
+            Edit(
+                "distributor/bridge/dashboard_session.py",
+                "            if self._services.credentials.is_revoked(caller):\n",
+                "            if not caller.known:\n",
+            ),
+        ),
+        "tests/integration/bridge/test_sessions.py::test_a_revoked_token_ends_its_connection",
+    ),
 )
