@@ -57,7 +57,7 @@ def write_secrets(folder: Path) -> None:
     (folder / "ca.pem").write_bytes(authority.pem)
     (folder / "ca-key.pem").write_bytes(authority.key_pem)
     (folder / "bridge.token").write_text(token("bridge", CallerKind.SERVICE, "delegate"))
-    (folder / "token.key").write_text(KEY)
+    (folder / "token-key").write_text(KEY)
     (folder / "config.toml").write_text("")
     add_key(folder / "audit.key", "k1")
     for file in folder.iterdir():
