@@ -50,6 +50,7 @@ async def running_dev(settings: ServerSettings, bridge_settings: BridgeSettings)
                 f"dev and demo listen only on loopback, not on {address} ({name}): their agent runs any program",
                 field=name,
             )
+    _check_plain(settings, bridge_settings)
     if "listen" not in bridge_settings.model_fields_set:
         # Not checked: without a setting, the bridge falls back to any free port.
         del addresses["bridge-listen"]
@@ -60,6 +61,22 @@ async def running_dev(settings: ServerSettings, bridge_settings: BridgeSettings)
         agent_process = AgentProcess(_agent(address, settings, credentials.agent_token))
         async with _bridge(server, address, credentials.bridge) as bridge, agent_process as agent:
             yield DevProcesses(server, bridge, agent.supervisor(), credentials)
+
+
+def _check_plain(settings: ServerSettings, bridge_settings: BridgeSettings) -> None:
+    """Raise ConfigurationError for TLS between the parts: the agent would not know which authority to trust."""
+    given = {
+        "tls_cert in [server]": settings.tls_cert,
+        "server_tls in [bridge]": bridge_settings.server_tls,
+        "server_ca in [bridge]": bridge_settings.server_ca,
+        "server_cert in [bridge]": bridge_settings.server_cert,
+    }
+    for name, value in given.items():
+        if value:
+            raise ConfigurationError(
+                f"dev and demo use plain text on loopback: unset {name}, or run serve, bridge and command-agent",
+                field=name,
+            )
 
 
 def _bridge(

@@ -11,6 +11,7 @@ import pytest
 
 from distributor.client import ClientCredentials, ClientOptions, CommandClient, CommandRequest, CommandStatus
 from distributor.errors import Unauthenticated
+from tests.support.certificates import CertificateMaker
 from tests.support.launched_server import (
     LaunchedServer,
     address_of,
@@ -144,6 +145,15 @@ async def test_only_on_loopback(tmp_path: Path, option: str) -> None:
         assert await demo.ended() == 2, demo.everything
         (line,) = demo.stderr
         assert f"dev and demo listen only on loopback, not on 0.0.0.0:0 ({option})" in line
+
+
+async def test_tls_between_its_parts_is_refused(tmp_path: Path) -> None:
+    files = CertificateMaker().server().write(tmp_path, "server")
+    options = [f"--tls-cert={files.certificate}", f"--tls-key={files.key}"]
+    async with launched_server("demo", *somewhere(tmp_path / "data"), *options) as demo:
+        assert await demo.ended() == 2, demo.everything
+        (line,) = demo.stderr
+        assert "dev and demo use plain text on loopback: unset tls_cert in [server]" in line
 
 
 async def test_strangers_on_this_machine_get_nothing(tmp_path: Path) -> None:
