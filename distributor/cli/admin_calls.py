@@ -15,8 +15,8 @@ from distributor.cli.token import TokenRequest, token_for
 from distributor.client import ClientCredentials, ClientOptions
 from distributor.errors import DistributorError
 from distributor.identity.roles import Role
-from distributor.settings import load_server_settings
-from distributor.settings.caller_settings import load_caller_settings
+from distributor.settings import load_client_settings, load_server_settings
+from distributor.settings.caller_settings import CallerSettings, load_caller_settings
 
 LOCAL_LIFETIME: Final = "5m"
 
@@ -38,18 +38,23 @@ Client = TypeVar("Client", bound=AdminClient)
 async def admin_client(
     make: Callable[[str, ClientOptions], Client], config: Path | None, server: str | None
 ) -> AsyncIterator[Client]:
-    """Open a client of the server that the options of the running command, or a context, name.
+    """Open a client of the server that the options of the running command, settings or a context name.
 
-    Server and credentials are found as those of `command-sender`: see `settings.caller_settings`. If no context counts
-    and there is neither token nor certificate, a token of five minutes is minted for the user `local:<user>` if the
-    settings of a server with a `token_key` can be read here. Raises ConfigurationError, NotFound, and what calls raise;
-    Unauthenticated says how to log in.
+    If the settings of a server with a `token_key` can be read here, its key comes before the current context: without
+    a token or certificate, a token of five minutes is minted for the user `local:<user>`. Otherwise server and
+    credentials are found as those of `command-sender`: see `settings.caller_settings`. Raises ConfigurationError,
+    NotFound, and what calls raise; Unauthenticated says how to log in.
     """
     given = remembered_caller_options()
-    caller = load_caller_settings(config, given.pop("context", None), server=server, **given)
+    context = given.pop("context", None)
+    token = _local_token(config) if context is None else ""
+    if token:
+        caller = CallerSettings(load_client_settings(config, server=server, **given))
+    else:
+        caller = load_caller_settings(config, context, server=server, **given)
     credentials = ClientCredentials.of(caller.settings)
-    if caller.context is None and not caller.identified:
-        credentials = replace(credentials, token=_local_token(config))
+    if not caller.identified:
+        credentials = replace(credentials, token=token)
     with login_hint(caller):
         async with make(caller.settings.server, ClientOptions(credentials=credentials)) as client:
             yield client

@@ -82,6 +82,17 @@ async def test_on_the_machine_of_the_server_its_key_is_enough(
         assert code == 0, stderr
     _, stdout, _ = await administer("stop", "--on=web-9", "-o", "json")
     assert f'"stoppedBy": "local:{getpass.getuser()}"' in stdout
+    # It comes before the current context, though not before one that is named.
+    monkeypatch.delenv("DISTRIBUTOR_SERVER")
+    config = tmp_path / "settings.toml"
+    config.write_text(f'[server]\ntoken_key = "{KEY}"\n[client]\nserver = "127.0.0.1:{server.port}"\n')
+    monkeypatch.delenv("DISTRIBUTOR_TOKEN_KEY")
+    low = Context("low", f"127.0.0.1:{server.port}", tls_ca=files.ca, token=token_of("operator"))
+    store_context(low, use=True)
+    assert (await administer("stops", f"--config={config}"))[0] == 0
+    monkeypatch.setenv("DISTRIBUTOR_CONFIG", str(config))
+    assert (await administer("stops"))[0] == 0
+    assert (await administer("stops", "--context=low"))[0] == 6
     # A context is complete: no token of this machine goes to its server.
     store_context(Context("bare", f"127.0.0.1:{server.port}", tls_ca=files.ca))
     assert (await administer("stops", "--context", "bare"))[0] == 6

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from distributor.cli.admin_calls import admin_client
+from distributor.client import ClientOptions
+from distributor.identity.unverified_claims import unverified_claims
+from distributor.settings.contexts import Context, store_context
+
+
+class OpenedClient:
+    """Remembers how it was made."""
+
+    def __init__(self, target: str, options: ClientOptions) -> None:
+        self.target = target
+        self.token = options.credentials.token
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        pass
+
+
+async def test_the_key_of_a_server_comes_before_the_current_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_context(Context("prod", "prod:1", token="prod-token"), use=True)
+    async with admin_client(OpenedClient, None, None) as client:
+        assert (client.target, client.token) == ("prod:1", "prod-token")
+    config = tmp_path / "settings.toml"
+    config.write_text(f'[server]\ntoken_key = "{"k" * 32}"\n')
+    monkeypatch.setenv("LOGNAME", "root")
+    async with admin_client(OpenedClient, config, None) as client:
+        claims = unverified_claims(client.token)
+        assert client.target == "127.0.0.1:50051"
+        assert claims is not None
+        assert claims.subject == "local:root"
