@@ -99,14 +99,14 @@ async def test_commands_come_from_a_file(running: RunningServer) -> None:
 SET_BY_THE_SERVER = {
     "commandId", "paramsSummary", "status", "attempt", "reason", "receipts", "cancelTime", "cancelStage",
     "agentKnown", "agentAwaySince", "outputBytes", "revision", "attempts", "retryOf", "lateResult", "progressTime",
-    "signedBy",
+    "requestedBy", "signedBy",
 }  # fmt: skip
 
 
 async def test_a_document_of_get_without_what_the_server_sets_queues_the_same_command(running: RunningServer) -> None:
     line = b"""{"agentId": "a1", "type": "COPY", "params": {"n": 1, "list": [true, null, 0.5]}, "priority": 7,
         "timeLimitSeconds": 1.5, "idleLimitSeconds": 0.5, "queueTtlSeconds": 60, "offline": "queue",
-        "maxRuns": 3, "maxRunsByReason": {"flaky": 5}, "slots": 4}""".replace(b"\n", b"")
+        "maxRuns": 3, "maxRunsByReason": {"flaky": 5}, "slots": 4, "secretParams": ["/other"]}""".replace(b"\n", b"")
     await run_sender(running.address, "--input=-", stdin=line)
 
     got = []
