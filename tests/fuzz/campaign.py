@@ -114,6 +114,6 @@ async def targets(made: World, folder: Path) -> AsyncIterator[Sequence[Target]]:
             UnaryCalls(channel, vocabulary, caller, narrow),
             Params(channel, caller),
             AgentStreams(made.grpc_address, vocabulary, made.agent_token),
-            Dashboards(made.bridge_address, made.token, vocabulary),
+            Dashboards(made.bridge_address, made.narrow_token, vocabulary),
             await stack.enter_async_context(command_lines(programs, made.grpc_address)),
         )

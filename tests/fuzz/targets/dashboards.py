@@ -37,7 +37,7 @@ class Dashboards:
     workers = 3
 
     def __init__(self, address: str, token: str, vocabulary: Vocabulary) -> None:
-        """`token` is that of a user who may do anything."""
+        """`token` is that of an administrator with grants for fuzzed agents: others may not be stopped."""
         self._url = f"ws://{address}/ws"
         self._token = token
         self._documents = JsonDocuments(SCHEMA, vocabulary)
