@@ -18,10 +18,13 @@ from distributor.dispatch.session_renewals import SessionRenewals
 from distributor.dispatch.wakeups import Wakeups
 from distributor.errors import Unavailable
 from distributor.model.agent import Renewal
+from distributor.model.agent_report import LeaseRef
 from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE, AgentSession
 from distributor.model.delivery import Claim, ClaimedCommand, Completion, CompletionOutcome
+from distributor.model.emergency_stop import EmergencyStop
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
+from distributor.model.stop_scope import StopScope
 from distributor.rpc.agent_stream import (
     ACK_DELAY_SECONDS,
     LAST_WRITE_SECONDS,
@@ -38,6 +41,7 @@ from tests.support.serving_agent import background
 from tests.support.session_stages import stages
 from tests.support.waiting import PATIENCE_SECONDS, until
 
+STOP = EmergencyStop("s1", StopScope(all=True), "leak", "tester", 1)
 TURNS = 50
 """Turns of the event loop: more than anything in memory takes that is not held up."""
 
@@ -421,3 +425,30 @@ async def test_ending_does_not_wait_for_an_agent_that_does_not_read(
     # Should it ever read again, it learns why.
     world.context.deaf = False
     await until(lambda: world.context.aborted)
+
+
+async def test_under_a_halt_nothing_is_sent_that_was_claimed_before(world: World) -> None:
+    world.deliver("unsent")
+    # Before the writer has had its turn.
+    withheld = world.stream.halt(STOP)
+    assert withheld == [LeaseRef("unsent", "lease")]
+    assert "unsent" not in world.session.in_flight
+    late = [ClaimedCommand("late", 1, command_pb2.Command(command_id="late", type="WORK").SerializeToString())]
+    assert not world.stream.deliver(Claim("agent123", 1, "lease2", 1_000, False, late), 0)
+    control = [ClaimedCommand("ping", 1, command_pb2.Command(command_id="ping", type="PING").SerializeToString())]
+    assert world.stream.deliver(Claim("agent123", 1, "lease3", 1_000, False, control, 1), 0)
+    await until(lambda: world.told)
+    assert world.told == ["run ping"]
+    world.stream.resume()
+    world.deliver("after")
+    await until(lambda: world.told == ["run ping", "run after"])
+
+
+async def test_only_an_agent_that_knows_halts_is_sent_one(world: World) -> None:
+    world.stream.halt(STOP)
+    world.stream.resume()
+    world.stream.knows_halts = True
+    world.stream.halt(STOP)
+    await until(lambda: world.context.written)
+    (message,) = world.context.written
+    assert (message.halt.stop_id, message.halt.reason) == ("s1", "leak")
