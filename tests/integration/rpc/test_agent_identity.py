@@ -170,7 +170,7 @@ async def test_a_revocation_survives_a_restart_and_can_be_undone(
 
 
 async def test_a_stream_ends_with_its_certificate(server: IssuingServer, maker: CertificateMaker) -> None:
-    peer = maker.agent("press-7", valid_from=datetime.now(UTC) - SECOND, lifetime=4 * SECOND)
+    peer = maker.agent("press-7", valid_from=datetime.now(UTC) - SECOND, lifetime=8 * SECOND)
     async with server.agent(peer, "press-7") as agent:
         assert await agent.ended() is grpc.StatusCode.UNAUTHENTICATED
         assert reason(agent) == "CREDENTIALS_EXPIRED"
