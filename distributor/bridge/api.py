@@ -18,14 +18,19 @@ from distributor.bridge.stored_output import stored_output
 from distributor.dispatch.ports import OutputLog
 from distributor.errors import DistributorError, InvalidArgument, NotFound, Unavailable
 from distributor.identity.permissions import ROUTES, check_permitted
+from distributor.model.audit_filter import AuditFilter
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
 from distributor.model.delivery import OutputStream
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter
+from distributor.wire.audit_documents import entry_document
 from distributor.wire.documents import Document, agent_document, command_document, result_document
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 200
+_AUDIT_PARAMETERS: Final = frozenset(
+    {"actor", "agent", "command", "type", "outcome", "since", "until", "pageSize", "pageToken"}
+)
 _MAX_MS: Final = 1 << 53
 _PARAMETERS: Final = frozenset({"agent", "status", "type", "since", "until", "pageSize", "pageToken"})
 _REQUEST_FIELDS: Final = (
@@ -64,6 +69,7 @@ class Api:
             self._route("/api/commands/{command_id}", self._command),
             self._route("/api/commands/{command_id}/output", self._stored_output),
             self._route("/api/agents", self._agents),
+            self._route("/api/audit", self._audit),
             self._route("/api/{rest:path}", self._not_found),
         ]
 
@@ -124,6 +130,15 @@ class Api:
         agents = await self._view.visible_agents(credential.caller)
         return JSONResponse({"agents": [agent_document(agent) for agent in agents]})
 
+    async def _audit(self, request: Request, credential: Credential) -> Response:
+        """A page of the audit trail. The server reads it, and records who has."""
+        wanted, size = _audit_filter(request), _number(request, "pageSize", 1, MAX_PAGE)
+        token = request.query_params.get("pageToken", "")
+        async with self._calls.of_user(lambda: credential.token) as calls:
+            page = await calls.audit_page(wanted, token, size if size is not None else DEFAULT_PAGE)
+        entries = [entry_document(one) for one in page.entries]
+        return JSONResponse({"entries": entries, "nextPageToken": page.next_token})
+
     async def _not_found(self, request: Request, _: Credential) -> Response:
         raise NotFound(f"there is no path {shown(request.url.path)}")
 
@@ -158,6 +173,22 @@ def _query(request: Request) -> CommandFilter:
     if since is not None and until is not None and until <= since:
         raise _invalid("until", "until must be after since", "EMPTY_TIME_RANGE")
     return CommandFilter(agent_id, _statuses(request), type_, since, until)
+
+
+def _audit_filter(request: Request) -> AuditFilter:
+    parameters = request.query_params
+    for name in parameters:
+        if name not in _AUDIT_PARAMETERS:
+            raise _invalid(name, f"there is no parameter {shown(name)}", "UNKNOWN_PARAMETER")
+    return AuditFilter(
+        after_ms=_number(request, "since", 0, _MAX_MS) or 0,
+        before_ms=_number(request, "until", 0, _MAX_MS) or 0,
+        actor=parameters.get("actor", ""),
+        agent_id=parameters.get("agent", ""),
+        command_id=parameters.get("command", ""),
+        types=tuple(parameters.getlist("type")),
+        outcomes=tuple(parameters.getlist("outcome")),
+    ).checked()
 
 
 def _statuses(request: Request) -> tuple[CommandStatus, ...]:

@@ -10,6 +10,8 @@ from typing import Final, Generic, TypeVar
 from distributor.bridge.requests import Interrupt, Queue, Resume, Retry, Stop
 from distributor.client import Command, CommandClient, QueuedCommand
 from distributor.errors import DistributorError, ResourceExhausted
+from distributor.model.audit_filter import AuditFilter
+from distributor.model.audit_listing import AuditPage
 
 MAX_PENDING: Final = 1_000
 MAX_PENDING_BYTES: Final = 4_194_304
@@ -69,6 +71,10 @@ class CommandCalls:
     async def resume(self, request: Resume) -> None:
         """End an emergency stop."""
         await self._client.emergency().resume(request.stop_id)
+
+    async def audit_page(self, wanted: AuditFilter, token: str, size: int) -> AuditPage:
+        """Read a page of the audit trail, which is for administrators."""
+        return await self._client.audit().page(wanted, token, size)
 
     async def get(self, command_id: str) -> Command:
         """Read a command with its params."""

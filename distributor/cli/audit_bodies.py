@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from distributor.cli.admin_calls import admin_client
-from distributor.cli.audit_documents import entry_document, ocsf_document, verification_document
+from distributor.cli.audit_documents import ocsf_document, verification_document
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.one_line import one_line
 from distributor.cli.sender.columns import format_table
@@ -26,6 +26,7 @@ from distributor.model.audit_entry import AuditEntry
 from distributor.model.audit_filter import AuditFilter
 from distributor.model.audit_listing import ReadEntry, VerifiedAudit
 from distributor.model.audit_verdict import Verdict
+from distributor.wire.audit_documents import entry_document
 from distributor.wire.documents import milliseconds_of, time_text
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

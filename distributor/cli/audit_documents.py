@@ -1,4 +1,4 @@
-"""Rows and verdicts of the audit trail as JSON: in our own form, and as API Activity of OCSF (class 6003)."""
+"""Rows of the audit trail as API Activity of OCSF (class 6003), and verdicts as JSON."""
 
 from __future__ import annotations
 
@@ -34,31 +34,6 @@ _ACTIVITIES: Final = {
 }
 _SEVERITIES: Final = {AuditOutcome.REFUSED: (2, "Low"), AuditOutcome.FAILED: (3, "Medium")}
 _INFORMATIONAL: Final = (1, "Informational")
-
-
-def entry_document(found: ReadEntry) -> dict[str, Any]:
-    """One row as JSON."""
-    if found.row is None:
-        return {"sequence": found.number, "tampered": not found.authentic}
-    row, entry = found.row, found.row.entry
-    document: dict[str, Any] = {
-        "sequence": row.seq,
-        "time": time_text(row.at_ms),
-        "type": entry.event.value,
-        "code": entry.code,
-        "outcome": entry.outcome.value,
-        "actorKind": entry.actor.kind,
-        "actor": entry.actor.subject,
-        "onBehalfOf": entry.actor.on_behalf_of,
-        "address": entry.actor.address,
-        "agentId": entry.agent_id,
-        "commandIds": list(entry.command_ids),
-        "count": entry.count,
-        "reason": entry.reason,
-        "details": dict(entry.details),
-        "keyId": row.key_id,
-    }
-    return document if found.authentic else {**document, "tampered": True}
 
 
 def ocsf_document(found: ReadEntry) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 
 import grpc
 
+from distributor.client.delegated_channels import DelegatedChannels
 from distributor.client.options import ClientOptions
 from distributor.client.server_channels import ServerChannels
 from distributor.client.status import error_of
@@ -48,6 +49,13 @@ class AuditClient:
     ) -> None:
         self._opened = None
         await self._channels.close()
+
+    @classmethod
+    def over(cls, channels: ServerChannels | DelegatedChannels, target: str, options: ClientOptions) -> Self:
+        """A client on channels that somebody else has opened and will close."""
+        client = cls(target, options)
+        client._opened = AuditServiceStub(cast("grpc.aio.Channel", channels))
+        return client
 
     async def page(self, wanted: AuditFilter = EVERY_ENTRY, token: str = "", size: int = 100) -> AuditPage:
         """One page, newest first. It may be empty although others follow."""

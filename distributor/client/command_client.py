@@ -13,6 +13,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from distributor.client import values
+from distributor.client.audit_client import AuditClient
 from distributor.client.delegated_channels import DelegatedChannels
 from distributor.client.emergency_client import EmergencyClient
 from distributor.client.options import ClientOptions
@@ -115,6 +116,12 @@ class CommandClient:
             yield client
         finally:
             await client._queueing.close()
+
+    def audit(self) -> AuditClient:
+        """A client of the audit trail, on the same connection and on behalf of the same user."""
+        if self._opened_channels is None:
+            raise RuntimeError(_UNOPENED)
+        return AuditClient.over(self._opened_channels, self.target, self._options)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -100,6 +100,7 @@ ROUTES: Final[Mapping[str, Need]] = MappingProxyType(
         "/api/commands/{command_id}": Need.VIEWER,
         "/api/commands/{command_id}/output": Need.VIEWER,
         "/api/agents": Need.VIEWER,
+        "/api/audit": Need.ADMIN,
         "/api/{rest:path}": Need.VIEWER,
         "/session": Need.ENROLMENT,
         "/dev/token": Need.NOTHING,

@@ -66,6 +66,19 @@ export class Api {
     return { agents: agents.map(agentOf) };
   }
 
+  /**
+   * One page of the audit trail, newest first. For administrators.
+   * @param {Record<string, string | undefined>} query  of `/api/audit`
+   * @param {AbortSignal} signal
+   * @returns {Promise<{entries: import("./audit_list.js").AuditEntry[], nextPageToken: string}>}
+   */
+  async audit(query, signal) {
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(query)) if (value) search.set(name, value);
+    const { entries, nextPageToken } = await this.read(`/api/audit?${search}`, signal);
+    return { entries, nextPageToken };
+  }
+
   /** @param {string} path @param {AbortSignal} signal */
   async read(path, signal) {
     // Without a session the bridge would refuse, and the browser would complain.

@@ -7,6 +7,7 @@
  */
 
 import { Api } from "./api.js";
+import { AuditList } from "./audit_list.js";
 import { CommandDetail } from "./command_detail.js";
 import { CommandList } from "./command_list.js";
 import { dataTime, currentOutages } from "./availability.js";
@@ -53,6 +54,7 @@ export class App {
       () => Date.now() + this.known.clockOffset,
       (commands) => this.receive({ type: "commands:read", version: "", commands }),
     );
+    this.audit = new AuditList(this.api, () => this.changed());
     /** @type {CommandDetail | null} */
     this.detail = null;
     /** The new command of each that was retried on this page, by id. @type {Map<string, string>} */
@@ -214,6 +216,8 @@ export class App {
     this.route = route;
     if (route.view === "commands") this.list.show(route.query);
     else this.list.leave();
+    if (route.view === "audit") this.audit.show(route.query);
+    else this.audit.leave();
     if (route.view !== "command" || route.id !== this.detail?.commandId)
       this.showCommand(route.view === "command" ? route.id : "");
     this.form = route.view === "send" ? new SendForm({ agentId: route.query.agent ?? this.onlyAgent() }) : null;
@@ -260,6 +264,11 @@ export class App {
   /** Whether the token permits sending; true until the roles are known. */
   canSend() {
     return !this.known.userId || this.known.roles.includes("operator");
+  }
+
+  /** Whether the user is known to be an administrator. */
+  isAdmin() {
+    return this.known.roles.includes("admin");
   }
 
   /** The newest known state of a command. @template {Command | null} T @param {T} command @returns {T} */

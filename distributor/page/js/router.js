@@ -5,12 +5,13 @@
  *     #/agents                         agents
  *     #/commands?status=failed&agent=… commands, filtered
  *     #/commands/<id>                  one command
+ *     #/audit?actor=…                  audit trail, filtered; for administrators
  *     #/send?agent=…&from=<id>         send form, optionally copied from a command
  *
  * @typedef {{view: string, id: string, query: Record<string, string>}} Route
  */
 
-const VIEWS = new Set(["overview", "agents", "commands", "command", "send"]);
+const VIEWS = new Set(["overview", "agents", "commands", "command", "send", "audit"]);
 
 /** @param {string} hash @returns {Route} */
 export function parseRoute(hash) {
@@ -38,7 +39,14 @@ export const commandLink = (commandId) => link(`commands/${encodeURIComponent(we
 
 /** The browser title. @param {Route} route */
 export function titleOf(route) {
-  const names = { overview: "Overview", agents: "Agents", commands: "Commands", command: "Command", send: "Send" };
+  const names = {
+    overview: "Overview",
+    agents: "Agents",
+    commands: "Commands",
+    command: "Command",
+    send: "Send",
+    audit: "Audit",
+  };
   return `${names[/** @type {keyof typeof names} */ (route.view)] ?? "Not found"} · Command distributor`;
 }
 

@@ -7,6 +7,7 @@ import { link } from "../router.js";
 import { expiryWarning } from "../session.js";
 import { theme } from "../theme.js";
 import { agentsView } from "./agents.js";
+import { auditView } from "./audit.js";
 import { commandView } from "./command.js";
 import { commandsView } from "./commands.js";
 import { dialogs } from "./dialogs.js";
@@ -22,11 +23,13 @@ const TABS = [
   ["agents", "Agents", link("agents")],
   ["commands", "Commands", link("commands")],
 ];
+const ADMIN_TABS = [...TABS, ["audit", "Audit", link("audit")]];
 
 /** @type {Record<string, (app: App) => import("../dom.js").Element_>} */
 const VIEWS = {
   overview: overviewView,
   agents: agentsView,
+  audit: auditView,
   commands: commandsView,
   command: commandView,
   send: sendView,
@@ -68,7 +71,9 @@ function top(app) {
     h(
       "nav",
       { class: "tabs", "aria-label": "Views" },
-      TABS.map(([view, name, href]) => h("a", { href, "aria-current": view === current ? "page" : null }, name)),
+      (app.isAdmin() ? ADMIN_TABS : TABS).map(([view, name, href]) =>
+        h("a", { href, "aria-current": view === current ? "page" : null }, name),
+      ),
     ),
     h(
       "div",

@@ -1,0 +1,44 @@
+"""The audit view, for administrators."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.support.audited_server import audited_server
+from tests.support.browser import browsing
+from tests.support.dashboard_page import DashboardPage
+from tests.support.page_world import PageWorld, page_world
+
+
+@pytest.fixture
+async def audited(valkey_url: str, tmp_path: Path) -> AsyncIterator[PageWorld]:
+    async with (
+        audited_server(valkey_url, tmp_path / "audit.key", audit="on", authenticator=None) as server,
+        page_world(server) as world,
+    ):
+        yield world
+
+
+async def test_an_administrator_sees_and_filters_who_did_what(browser: Browser, audited: PageWorld) -> None:
+    command_id = await audited.server.queue("press-7")
+    async with browsing(browser, audited.origin) as (context, problems):
+        problems.expect("status of 400 .*/api/audit")
+        page = DashboardPage(await context.new_page())
+        await page.open()
+        await page.page.get_by_role("link", name="Audit", exact=True).click()
+        rows = page.page.locator("tbody tr")
+        await expect(rows.filter(has_text="server.started")).to_have_count(1)
+        await expect(rows.filter(has_text="audit.read").first).to_be_visible()
+        await page.picture("audit")
+        await page.page.get_by_label("Type, such as agent.", exact=True).fill("command.queued")
+        await page.page.get_by_role("button", name="Filter", exact=True).click()
+        await expect(rows).to_have_count(1)
+        await expect(rows).to_contain_text(command_id)
+        await expect(rows).to_contain_text("press-7")
+        await page.page.get_by_label("Type, such as agent.", exact=True).fill("nonsense")
+        await page.page.get_by_role("button", name="Filter", exact=True).click()
+        await expect(page.page.locator(".empty")).to_contain_text("cannot be read")
