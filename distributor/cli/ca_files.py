@@ -21,10 +21,10 @@ _CA: Final = ("ca.pem", "ca-key.pem")
 def make_ca(folder: Path, hosts: Sequence[str], days: int) -> str:
     """Make a CA, a server's certificate and a key for tokens; return the settings that use them (TOML).
 
-    Raises ConfigurationError.
+    The certificate is also for loopback, where the operator's own commands find the server. Raises ConfigurationError.
     """
     authority = Authority.create(_now())
-    hosts = hosts or LOOPBACK
+    hosts = list(dict.fromkeys([*hosts, *LOOPBACK]))
     server_key = new_key()
     server = authority.issue_server(hosts, server_key.public_key(), _now(), timedelta(days=days))
     contents = {
