@@ -75,10 +75,11 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         raise ConfigurationError(
             "no key to verify tokens: set token_key, token_key_file, public_keys or jwks_url", field="token_key"
         )
+    # Keys first: they are read from files, and need no Valkey to be found wrong.
+    keys = TokenKeys(settings, Revoked(lambda token_id: revocations.is_revoked(token_id)))
     connections = StoreConnections.to(_valkey_url(settings))
     functions = Functions(connections.functions)
     revocations = Revocations(ValkeyRevocationStore(functions))
-    keys = TokenKeys(settings, Revoked(revocations.is_revoked))
     reader = ValkeyCommandReader(connections.reads, functions, round(settings.offline_after * 1000))
     view = StoreView(reader)
     exchanges, policy = Exchanges(functions), StorePolicy()

@@ -13,7 +13,7 @@ import click
 
 from distributor.app.dev import AGENT_ID, running_dev
 from distributor.app.signals import StopSignals
-from distributor.cli.dev import startup_text
+from distributor.cli.dev import DEV_CONTEXT, startup_text, store_dev_context
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.one_line import show_error
 from distributor.cli.sender.tables import timeline
@@ -32,7 +32,6 @@ from distributor.client import (
 from distributor.errors import Unavailable
 from distributor.settings import BridgeSettings, ServerSettings, split_address
 from distributor.tasks import first_of
-from distributor.wire.transport import DEFAULT_PORT
 
 AGENT_START_SECONDS: Final = 5.0
 """The agent normally attaches within this time."""
@@ -55,6 +54,7 @@ async def demonstrate(settings: ServerSettings, bridge_settings: BridgeSettings,
     """
     with StopSignals() as signals:
         async with running_dev(settings, bridge_settings) as processes:
+            current = store_dev_context(processes, settings)
             click.echo(startup_text(processes, settings))
             address = f"{split_address(settings.listen)[0]}:{processes.server.port}"
             token_file = processes.credentials.user_token
@@ -62,7 +62,7 @@ async def demonstrate(settings: ServerSettings, bridge_settings: BridgeSettings,
             stopped = await first_of(signals.wait(), processes.run(), work) == 0
             if not once and not stopped:
                 click.echo(f"\nStill running. Watch and use it in a browser:\n\n  {processes.bridge.url}\n")
-                click.echo(f"Or in another terminal:\n\n{_hints(address)}\n\nCtrl-C stops everything.")
+                click.echo(f"Or in another terminal:\n\n{_hints(current)}\n\nCtrl-C stops everything.")
                 await first_of(signals.wait(), processes.run())
 
 
@@ -133,12 +133,13 @@ def sender_program() -> str:
     return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else shlex.quote(str(own))
 
 
-def _hints(address: str) -> str:
+def _hints(current: bool) -> str:
+    """What to type; `current`: the context of `dev` is the current one."""
     sender = sender_program()
-    server = "" if address.endswith(f":{DEFAULT_PORT}") else f" --server={address}"
+    context = "" if current else f" --context={DEV_CONTEXT}"
     return "\n".join(
         [
-            f"  {sender}{server} send --agent={AGENT_ID} --follow -- uname -a",
-            f"  {sender}{server} list",
+            f"  {sender}{context} send --agent={AGENT_ID} --follow -- uname -a",
+            f"  {sender}{context} list",
         ]
     )

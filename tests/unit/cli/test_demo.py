@@ -57,13 +57,14 @@ def test_the_hint_names_the_sender_that_can_be_called(tmp_path: Path, monkeypatc
 def test_the_screen_says_what_is_true(tmp_path: Path) -> None:
     running = Mock()
     running.server.port, running.server.http_port, running.bridge.url = 1, 2, "http://127.0.0.1:3/"
+    running.credentials.user = "ada"
     shown = startup_text(running, ServerSettings(data_dir=tmp_path))
     assert shown.splitlines() == [
         f"  valkey   embedded, AOF on, in {tmp_path}",
         "  server   127.0.0.1:1 (gRPC)   http://127.0.0.1:2/metrics",
         "  agent    dev-agent, may EXEC",
         "  page     http://127.0.0.1:3/",
-        "  Loopback only: no authentication.",
+        "  Loopback only, with credentials for you, ada: context dev of command-sender",
     ]
     shown = startup_text(running, ServerSettings(valkey_url="valkey://:secret@db:6379/0"))
     assert shown.splitlines()[0] == "  valkey   valkey://db:6379/0"
