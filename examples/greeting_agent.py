@@ -1,8 +1,9 @@
 """A custom agent in a few lines.
 
-With a server running (`distributor dev`), start this agent:
+With a server running (`distributor dev`), make a token for this agent, and start it:
 
-    python examples/greeting_agent.py
+    distributor token --agent=greeter >greeter.token
+    DISTRIBUTOR_AGENT_TOKEN_FILE=greeter.token python examples/greeting_agent.py
 
 and send it a command from another terminal:
 
@@ -13,10 +14,13 @@ from __future__ import annotations
 
 import asyncio
 
-from distributor.agent import Agent, CommandContext, CommandFailed
+from distributor.agent import Agent, ClientCredentials, CommandContext, CommandFailed
+from distributor.settings import load_agent_settings
 
 # Commands address this agent by its id. It opens the connection, so it needs no open port.
 agent = Agent("greeter", server="127.0.0.1:50051", capacity=4)
+# The token or certificate that the environment or the settings file names, if any.
+agent.credentials = ClientCredentials.of(load_agent_settings())
 
 
 @agent.handler("GREET")

@@ -2,7 +2,7 @@
 
     python examples/many_commands.py AGENT [AGENT]...
 
-Set DISTRIBUTOR_SERVER if the server is not 127.0.0.1:50051.
+It calls the server that command-sender would, with the same credentials.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import sys
 from collections import Counter
 
 from distributor.client import CommandClient, CommandRequest, Queued
-from distributor.settings import load_client_settings
 
 
 async def main(*agent_ids: str) -> int:
     """Queue, wait and count; return the exit code."""
-    async with CommandClient(load_client_settings().server) as client:
+    async with CommandClient.configured() as client:
         outcomes = await client.queue_many(
             CommandRequest(agent_id, "PING", priority=75) for agent_id in agent_ids for _ in range(100)
         )

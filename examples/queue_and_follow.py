@@ -2,7 +2,7 @@
 
     python examples/queue_and_follow.py AGENT PROGRAM [ARG]...
 
-Set DISTRIBUTOR_SERVER if the server is not 127.0.0.1:50051. The agent must allow EXEC.
+It calls the server that command-sender would, with the same credentials. The agent must allow EXEC.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import asyncio
 import sys
 
 from distributor.client import CommandClient, CommandRequest, CommandResult, CommandState, OutputChunk, OutputStream
-from distributor.settings import load_client_settings
 
 
 async def main(agent_id: str, *argv: str) -> int:
     """Queue the program, print its output and return its exit code."""
-    async with CommandClient(load_client_settings().server) as client:
+    async with CommandClient.configured() as client:
         queued = await client.queue(CommandRequest(agent_id, "EXEC", {"argv": argv}, time_limit_seconds=60))
         # Resumes if the server is unavailable for a while: each byte arrives exactly once.
         async for update in client.watch(queued.command_id):

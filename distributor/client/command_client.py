@@ -43,11 +43,13 @@ from distributor.model.command import Command, CommandResult, CommandState
 from distributor.model.delivery import Update
 from distributor.model.listing import CommandFilter, Page
 from distributor.model.queueing import CommandRequest
+from distributor.settings.caller_settings import load_caller_settings
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
 from distributor.v1.identity_pb2 import WhoAmIRequest
 from distributor.v1.identity_pb2_grpc import IdentityServiceStub
-from distributor.wire.credentials import Connector
+from distributor.wire.compression import Compression
+from distributor.wire.credentials import ClientCredentials, Connector
 from distributor.wire.limits import MAX_PAGE
 from distributor.wire.message_packer import MessagePacker
 
@@ -85,6 +87,19 @@ class CommandClient:
         self._opened_stub: CommandServiceAsyncStub | None = None
         self._opened_streams: WatchStreams | None = None
         self._opened_queueing: QueueCalls | None = None
+
+    @classmethod
+    def configured(cls, context: str | None = None) -> Self:
+        """A client of the server that `command-sender` calls, with the same credentials; `context` as --context there.
+
+        Raises ConfigurationError, and NotFound if there is no such context.
+        """
+        settings = load_caller_settings(context=context).settings
+        options = ClientOptions(
+            compression=Compression(settings.compression == "gzip", settings.compression_threshold),
+            credentials=ClientCredentials.of(settings),
+        )
+        return cls(settings.server, options)
 
     async def __aenter__(self) -> Self:
         await self._channels.open()

@@ -20,6 +20,7 @@ from distributor.client import (
     OfflinePolicy,
     Queued,
 )
+from distributor.settings.contexts import Context, store_context
 from distributor.v1 import command_service_pb2 as wire
 from tests.support.answered_errors import Refusal
 from tests.support.driven_agent import DrivenAgent, driven_agent
@@ -385,3 +386,12 @@ async def test_ended_commands_are_retried(client: CommandClient, agent: DrivenAg
     assert (await client.retry_commands([old], idempotency_key="key")).commands == (retried,)
     with pytest.raises(errors.InvalidArgument, match="name command_ids, or set at least one field of filter"):
         await client.retry_commands()
+
+
+async def test_a_configured_client_calls_what_command_sender_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    store_context(Context("first", "a.example:50051", token="one"))
+    store_context(Context("second", "b.example:50051", token="two"))
+    assert CommandClient.configured().target == "a.example:50051"
+    assert CommandClient.configured("second").target == "b.example:50051"
+    monkeypatch.setenv("DISTRIBUTOR_SERVER", "c.example:50051")
+    assert CommandClient.configured().target == "c.example:50051"
