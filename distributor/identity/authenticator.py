@@ -22,8 +22,8 @@ _CERTIFICATE: Final = "x509_pem_cert"
 """The property of gRPC's transport with the certificate of a peer, in PEM."""
 
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
-Transport: TypeAlias = Mapping[str, Iterable[bytes]]
-"""What the transport has verified of a peer."""
+Transport: TypeAlias = Callable[[], Mapping[str, Iterable[bytes]]]
+"""Returns what the transport has verified of a peer. Asked only for certificates: gRPC copies all of it."""
 
 
 CertificateReader: TypeAlias = Callable[[Transport], PeerIdentity | None]
@@ -35,7 +35,7 @@ def certificate_reader(trust_domain: str) -> CertificateReader:
     """Reads the identities of this trust domain."""
 
     def read(transport: Transport) -> PeerIdentity | None:
-        certificates = list(transport.get(_CERTIFICATE, ()))
+        certificates = list(transport().get(_CERTIFICATE, ()))
         return current_identity(certificates[0], trust_domain, time.time()) if certificates else None
 
     return read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from functools import lru_cache
 from urllib.parse import unquote
 
 from distributor.identity.caller import ANYONE, Caller
@@ -20,6 +21,7 @@ def set_current_caller(caller: Caller) -> None:
     _caller.set(caller)
 
 
+@lru_cache(maxsize=4_096)
 def host_of(peer: str) -> str:
     """Return the address without port of a peer as gRPC names it, such as `ipv4:127.0.0.1:5000`."""
     scheme, _, address = unquote(peer).partition(":")

@@ -11,8 +11,8 @@ from distributor.rpc.current_caller import host_of, set_current_caller
 from distributor.rpc.interceptors.wrapping import Context
 from distributor.rpc.malformed import tolerant
 
-AuthContext: TypeAlias = Mapping[str, Iterable[bytes]]
-"""What the transport knows of a peer; for TLS with client certificates, `x509_pem_cert`."""
+AuthContext: TypeAlias = Callable[[], Mapping[str, Iterable[bytes]]]
+"""Returns what the transport knows of a peer; for TLS with client certificates, `x509_pem_cert`."""
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 
@@ -48,7 +48,7 @@ class Door:
         """Return the parsed request. Raises Unauthenticated or PermissionDenied."""
         if self._need is not Need.NOTHING:
             metadata = context.invocation_metadata() or ()
-            caller = await self._authenticator.caller(metadata, context.auth_context(), host_of(context.peer()))
+            caller = await self._authenticator.caller(metadata, context.auth_context, host_of(context.peer()))
             if caller is not None:
                 # Before the check: a refusal is recorded with who was refused.
                 set_current_caller(caller)

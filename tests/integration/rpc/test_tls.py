@@ -54,7 +54,7 @@ class WithCertificate:
     """Takes whoever has a client certificate for an operator."""
 
     async def caller(self, metadata: Metadata, transport: AuthContext, address: str) -> Caller | None:
-        return OPERATOR if transport.get("x509_pem_cert") else None
+        return OPERATOR if transport().get("x509_pem_cert") else None
 
 
 def client(address: str, credentials: ClientCredentials, tries: RetryPolicy = ONCE) -> CommandClient:

@@ -26,7 +26,7 @@ async def caller(settings: ServerSettings, token: str) -> Caller | None:
         settings, Revoked(lambda _: False, lambda _, __: False), lambda _: None
     ).authenticator
     assert authenticator is not None
-    return await authenticator.caller((("authorization", f"Bearer {token.strip()}"),), {}, "127.0.0.1")
+    return await authenticator.caller((("authorization", f"Bearer {token.strip()}"),), dict, "127.0.0.1")
 
 
 async def test_agent_user_and_bridge_are_known_to_the_server(tmp_path: Path) -> None:

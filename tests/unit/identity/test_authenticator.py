@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
 
 from distributor.errors import PermissionDenied, Unauthenticated
-from distributor.identity.authenticator import ON_BEHALF_OF, Authenticator, certificate_reader
+from distributor.identity.authenticator import ON_BEHALF_OF, Authenticator, Transport, certificate_reader
 from distributor.identity.caller import Caller, CallerKind
 from distributor.identity.certificates import PeerIdentity, PeerKind, PeerName
 from distributor.identity.grants import Grant, Grants
@@ -24,11 +23,12 @@ SERVICES = {
 }
 
 
-def of_certificate(transport: Mapping[str, Iterable[bytes]]) -> PeerIdentity | None:
+def of_certificate(transport: Transport) -> PeerIdentity | None:
     """As if the transport had verified a certificate with this identity."""
-    if "identity" not in transport:
+    verified = transport()
+    if "identity" not in verified:
         return None
-    kind, name = (part.decode() for part in transport["identity"])
+    kind, name = (part.decode() for part in verified["identity"])
     return PeerIdentity(PeerName(PeerKind(kind), name), 0, 0.0, 2_100_000_000.0)
 
 
@@ -37,7 +37,7 @@ AUTHENTICATOR = Authenticator(TokenVerifier(key_ring([KEY], []), RULES), of_cert
 
 async def who(*metadata: tuple[str, str | bytes], identity: str = "") -> Caller | None:
     transport = {"identity": [part.encode() for part in identity.split("/")]} if identity else {}
-    return await AUTHENTICATOR.caller(metadata, transport, "10.0.0.7")
+    return await AUTHENTICATOR.caller(metadata, lambda: transport, "10.0.0.7")
 
 
 def bearer(**changes: Any) -> tuple[str, str]:
@@ -116,7 +116,7 @@ async def test_two_identities_are_none() -> None:
 
 async def test_without_a_key_no_token_counts() -> None:
     with pytest.raises(Unauthenticated, match="no key is set"):
-        await Authenticator(None).caller([bearer()], {}, "")
+        await Authenticator(None).caller([bearer()], dict, "")
 
 
 @pytest.mark.parametrize("identity", ["service/bridge", "service/gateway", ""])
@@ -156,10 +156,10 @@ async def test_a_call_on_behalf_of_a_user_ends_with_the_first_of_both_tokens() -
 def test_a_certificate_is_taken_from_the_transport_alone() -> None:
     maker = CertificateMaker()
     read = certificate_reader(maker.trust_domain)
-    identity = read({"x509_pem_cert": [maker.agent("web-1").certificate_pem]})
+    identity = read(lambda: {"x509_pem_cert": [maker.agent("web-1").certificate_pem]})
     assert identity is not None
     assert identity.peer == PeerName(PeerKind.AGENT, "web-1")
-    assert read({"x509_pem_cert": []}) is None
-    assert read({}) is None
+    assert read(lambda: {"x509_pem_cert": []}) is None
+    assert read(lambda: {}) is None
     with pytest.raises(Unauthenticated):
-        certificate_reader("another")({"x509_pem_cert": [maker.agent("web-1").certificate_pem]})
+        certificate_reader("another")(lambda: {"x509_pem_cert": [maker.agent("web-1").certificate_pem]})
