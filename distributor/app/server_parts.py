@@ -197,6 +197,8 @@ def server_parts(
     revocations = Revocations(stores.revocations, timing.revocations)
     enrolments = Enrolments(stores.enrolment, revocations, agent_issuer(settings))
     gateway.revocations, gateway.enrolments = revocations, enrolments
+    if audit is not None:
+        enrolments.audit = audit.recorder
     revocations.on_look = partial(_end_revoked_watches, watches, revocations)
     reconciler = Reconciler(stores.reader, registry, wakeups, relay.missed)
     halts = Halts(stores.stops, stores.commands, registry, wakeups, relay.stops_changed)

@@ -105,7 +105,7 @@ class Api:
     async def _request_fields(self, command_id: str, credential: Credential) -> Document:
         """The fields that only the server has; null while it is unavailable, so that the rest can still be served."""
         try:
-            async with self._calls.of_user(lambda: credential.token) as calls:
+            async with self._calls.of_user(lambda: credential.token, credential.caller.address) as calls:
                 document = command_document(await calls.get(command_id))
         except Unavailable:
             return dict.fromkeys(_REQUEST_FIELDS)
@@ -134,7 +134,7 @@ class Api:
         """A page of the audit trail. The server reads it, and records who has."""
         wanted, size = _audit_filter(request), _number(request, "pageSize", 1, MAX_PAGE)
         token = request.query_params.get("pageToken", "")
-        async with self._calls.of_user(lambda: credential.token) as calls:
+        async with self._calls.of_user(lambda: credential.token, credential.caller.address) as calls:
             page = await calls.audit_page(wanted, token, size if size is not None else DEFAULT_PAGE)
         entries = [entry_document(one) for one in page.entries]
         return JSONResponse({"entries": entries, "nextPageToken": page.next_token})

@@ -40,9 +40,12 @@ class CommandCalls:
         self._client = client
 
     @asynccontextmanager
-    async def of_user(self, token: Callable[[], str]) -> AsyncGenerator[CommandCalls, None]:
-        """Calls on behalf of the user whose current token `token` returns. The server permits what the user may."""
-        async with self._client.on_behalf_of(token) as client:
+    async def of_user(self, token: Callable[[], str], address: str) -> AsyncGenerator[CommandCalls, None]:
+        """Calls on behalf of the user whose current token `token` returns, at `address`.
+
+        The server permits what the user may do.
+        """
+        async with self._client.on_behalf_of(token, address) as client:
             yield CommandCalls(client)
 
     async def queue(self, request: Queue) -> QueuedCommand:

@@ -161,7 +161,7 @@ class DashboardSession:
         """Serve until the connection ends. Raises PeerGone or CloseConnection."""
         async with (
             self._registered(),
-            self._services.calls.of_user(lambda: self._dashboard.credential.token) as self._calls,
+            self._services.calls.of_user(lambda: self._dashboard.credential.token, self._peer.address) as self._calls,
         ):
             # Each of these returns only by raising.
             await first_of(

@@ -24,6 +24,7 @@ _ACTIVITIES: Final = {
     AuditEvent.COMMAND_READ: _READ,
     AuditEvent.AUDIT_READ: _READ,
     AuditEvent.AGENT_ENROLLED: _CREATE,
+    AuditEvent.AGENT_RENEWED: _UPDATE,
     AuditEvent.AGENT_REVOKED: _DELETE,
     AuditEvent.TOKEN_MINTED: _CREATE,
     AuditEvent.TOKEN_REVOKED: _DELETE,

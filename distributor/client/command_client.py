@@ -120,13 +120,14 @@ class CommandClient:
         self._opened_queueing = QueueCalls(self._opened_stub, self.target)
 
     @asynccontextmanager
-    async def on_behalf_of(self, token: Callable[[], str]) -> AsyncGenerator[CommandClient, None]:
+    async def on_behalf_of(self, token: Callable[[], str], address: str = "") -> AsyncGenerator[CommandClient, None]:
         """A client on the same connection that calls on behalf of a user, as a service of the role `delegate` may.
 
-        `token` returns the user's token for each call. The server permits what the user may do, and no more.
+        `token` returns the user's token for each call. The server permits what the user may do, and no more. `address`
+        is the IP address of the user, which the server records instead of the service's; left out if it is none.
         """
         client = CommandClient(self.target, self._options)
-        client._open(DelegatedChannels(self._channels, token))
+        client._open(DelegatedChannels(self._channels, token, address))
         try:
             yield client
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final
 
 from distributor.dispatch.audit_recorder import Audit
@@ -44,7 +45,8 @@ class AuditedCallers:
         if len(self._seen) > MAX_REMEMBERED:
             self._seen.popitem(last=False)
         details = {f"token_id_{n}" if n > 1 else "token_id": one for n, one in enumerate(caller.token_ids, start=1)}
-        self._audit.note(AuditEntry(AuditEvent.CALLER_CONNECTED, actor_of(caller), details=details))
+        entry = AuditEntry(AuditEvent.CALLER_CONNECTED, actor_of(caller))
+        self._audit.note(entry.with_details(**details, **via_of(caller)))
 
     def refused(self, error: Exception, caller: Caller, address: str, what: str) -> None:
         """Record an error if it is a refusal; `what` was refused, such as a method."""
@@ -53,7 +55,7 @@ class AuditedCallers:
             return
         reason = error.reason if isinstance(error, DistributorError) else ""
         entry = AuditEntry(event, actor_of(caller, address), AuditOutcome.REFUSED, reason=reason)
-        self._audit.note(entry.with_details(method=what))
+        self._audit.note(entry.with_details(method=what, **via_of(caller)))
 
 
 def refusal_of(error: Exception) -> AuditEvent | None:
@@ -64,3 +66,8 @@ def refusal_of(error: Exception) -> AuditEvent | None:
 def actor_of(caller: Caller, address: str = "") -> AuditActor:
     """A caller as an actor; `address` is where an unknown one called from."""
     return AuditActor(caller.kind.value, caller.subject, caller.on_behalf_of, caller.address or address)
+
+
+def via_of(caller: Caller) -> Mapping[str, str]:
+    """Where the service is that called for a user at another address, as details."""
+    return {"via": caller.via} if caller.via else {}

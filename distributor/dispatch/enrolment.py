@@ -6,12 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from distributor.dispatch.audit_recorder import NO_AUDIT, Audit
 from distributor.dispatch.ports import EnrolmentStore
 from distributor.dispatch.revocations import Lapse, Revocations
 from distributor.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from distributor.identity.enrolment_tokens import TokenSecret
 from distributor.identity.issuer import AgentCertificate, Issuer, proof_of
 from distributor.identity.signing_requests import requested_key
+from distributor.model.audit_entry import AuditActor, AuditEntry, AuditEvent, Detail
 from distributor.model.command import InvalidField, check_agent_id
 from distributor.model.enrolment import Enrolment
 from distributor.model.revocation import Credential
@@ -52,6 +54,8 @@ class Enrolments:
         self._store = store
         self._revocations = revocations
         self._issuer = issuer
+        self.audit: Audit = NO_AUDIT
+        """Records renewals."""
 
     @property
     def issuer(self) -> Issuer:
@@ -104,11 +108,13 @@ class Enrolments:
         agent_id = identity.peer.name
         if self._revocations.list.is_certificate_revoked(agent_id, identity.generation):
             raise Lapse.REVOKED.error()
+        certificate = issuer.issue(agent_id, identity.generation, request.request_pem, now)
         logger.info("expired certificate renewed", agent_id=agent_id, generation=identity.generation, peer=peer)
-        return issuer.issue(agent_id, identity.generation, request.request_pem, now)
+        self._note_renewal(agent_id, identity.generation, peer, "expired")
+        return certificate
 
-    def renew_attached(self, credential: Credential, request_pem: bytes) -> AgentCertificate:
-        """Renew the certificate with which an agent is connected.
+    def renew_attached(self, credential: Credential, request_pem: bytes, peer: str = "") -> AgentCertificate:
+        """Renew the certificate with which an agent is connected from the address `peer`.
 
         Raises FailedPrecondition if it has none or this server issues none, Unauthenticated if it is revoked, and
         InvalidArgument for the request.
@@ -120,7 +126,13 @@ class Enrolments:
         self._revocations.check(credential)
         certificate = self.issuer.issue(credential.agent_id, credential.generation, request_pem, time.time())
         logger.info("certificate renewed", agent_id=credential.agent_id, generation=credential.generation)
+        self._note_renewal(credential.agent_id, credential.generation, peer, "valid")
         return certificate
+
+    def _note_renewal(self, agent_id: str, generation: int, peer: str, present: str) -> None:
+        actor = AuditActor("agent", agent_id, address=peer)
+        details: dict[str, Detail] = {"generation": generation, "present": present}
+        self.audit.note(AuditEntry(AuditEvent.AGENT_RENEWED, actor, agent_id=agent_id, details=details))
 
 
 def _secret(text: str) -> TokenSecret:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from distributor.errors import PermissionDenied, Unauthenticated
 from distributor.identity.caller import Caller, CallerKind
@@ -14,6 +14,7 @@ from distributor.identity.grant_claims import NOTHING
 from distributor.identity.roles import Role
 from distributor.identity.service_access import NO_ACCESS, ServiceAccess
 from distributor.identity.tokens import Token, TokenVerifier, refused
+from distributor.wire.client_address import CLIENT_ADDRESS, ip_address_text
 
 AUTHORIZATION: Final = "authorization"
 ON_BEHALF_OF: Final = "distributor-on-behalf-of"
@@ -68,12 +69,13 @@ class Authenticator:
     async def caller(self, metadata: Metadata, transport: Transport, address: str) -> Caller | None:
         """Return who calls from `address`; None without credentials.
 
-        A call on behalf of a user has that user's roles and grants, and none of the delegate's.
+        A call on behalf of a user has that user's roles and grants, and none of the delegate's. Its address is the one
+        that the delegate forwards, if it does.
 
         Raises Unauthenticated for credentials that do not count, PermissionDenied if the caller is no delegate, and
         Unavailable while the key of a token is being fetched.
         """
-        token, on_behalf_of = _credentials(metadata)
+        token, on_behalf_of, client_address = _credentials(metadata)
         identity = self._certificates(transport)
         if identity is not None and token:
             raise Unauthenticated(
@@ -89,7 +91,10 @@ class Authenticator:
             )
         else:
             return None
-        return self._delegated(caller, on_behalf_of) if on_behalf_of else caller
+        if not on_behalf_of:
+            return caller
+        delegated = self._delegated(caller, on_behalf_of)
+        return replace(delegated, address=client_address, via=caller.address) if client_address else delegated
 
     def _verified(self, token: str) -> Token:
         if self._verifier is None:
@@ -144,9 +149,16 @@ def bearer_token(value: str) -> str:
     return token.strip()
 
 
-def _credentials(metadata: Metadata) -> tuple[str, str]:
-    """The caller's token and that of the user it calls for, each empty if absent."""
-    found = {AUTHORIZATION: "", ON_BEHALF_OF: ""}
+class _Credentials(NamedTuple):
+    """The caller's token, that of the user it calls for, and where that user is; each empty if absent."""
+
+    token: str
+    on_behalf_of: str
+    client_address: str
+
+
+def _credentials(metadata: Metadata) -> _Credentials:
+    found = {AUTHORIZATION: "", ON_BEHALF_OF: "", CLIENT_ADDRESS: ""}
     for name, value in metadata:
         if name not in found:
             continue
@@ -156,4 +168,16 @@ def _credentials(metadata: Metadata) -> tuple[str, str]:
             raise refused(f"{name} must be text")
         found[name] = value
     token = bearer_token(found[AUTHORIZATION]) if found[AUTHORIZATION] else ""
-    return token, found[ON_BEHALF_OF]
+    return _Credentials(token, found[ON_BEHALF_OF], _address(found[CLIENT_ADDRESS], found[ON_BEHALF_OF]))
+
+
+def _address(text: str, on_behalf_of: str) -> str:
+    """The canonical form of a forwarded address. Raises Unauthenticated for what is none, or is not forwarded."""
+    if not text:
+        return ""
+    if not on_behalf_of:
+        raise refused(f"{CLIENT_ADDRESS} is only for calls with {ON_BEHALF_OF}")
+    address = ip_address_text(text)
+    if not address:
+        raise refused(f"{CLIENT_ADDRESS} must be an IP address")
+    return address

@@ -27,8 +27,9 @@ class Caller:
     `subject` is the name that its credential proves: an agent's id, a service's name, a user's `sub`. A service that
     asks on behalf of a user keeps its own kind and subject, has the user's roles and grants instead of its own, and
     names the user in `on_behalf_of`. `roles` has those included in others too. `address` is where the call came from,
-    without port. `token_ids` name the tokens by which the caller is known, for revocation; empty for a certificate.
-    `expires` is when its credentials do, in seconds since the epoch; None if they do not end with the connection.
+    without port; if a service forwards the address of its user, that one, and `via` is the service's. `token_ids`
+    name the tokens by which the caller is known, for revocation; empty for a certificate. `expires` is when its
+    credentials do, in seconds since the epoch; None if they do not end with the connection.
     """
 
     kind: CallerKind
@@ -39,6 +40,7 @@ class Caller:
     address: str = ""
     token_ids: tuple[str, ...] = ()
     expires: float | None = None
+    via: str = ""
 
     @property
     def known(self) -> bool:

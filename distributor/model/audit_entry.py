@@ -30,6 +30,7 @@ class AuditEvent(StrEnum):
     AGENT_ENROLLED = "agent.enrolled"
     AGENT_REVOKED = "agent.revoked"
     AGENT_RESTORED = "agent.restored"
+    AGENT_RENEWED = "agent.renewed"
     CALLER_CONNECTED = "caller.connected"
     CALLER_REFUSED = "caller.refused"
     PERMISSION_DENIED = "permission.denied"
@@ -64,6 +65,7 @@ CODES: Final[Mapping[AuditEvent, str]] = {
     AuditEvent.AGENT_ENROLLED: "AGT03",
     AuditEvent.AGENT_REVOKED: "AGT04",
     AuditEvent.AGENT_RESTORED: "AGT05",
+    AuditEvent.AGENT_RENEWED: "AGT06",
     AuditEvent.CALLER_CONNECTED: "AUT01",
     AuditEvent.CALLER_REFUSED: "AUT02",
     AuditEvent.PERMISSION_DENIED: "AUT03",

@@ -131,7 +131,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         stream.at_rest = self.at_rest
         stream.labels, stream.knows_halts, stream.stop = hello.labels, hello.knows_halts, attached.stop
         if self.enrolments is not None:
-            stream.renew_certificate = certificate_renewal(self.enrolments, credential)
+            stream.renew_certificate = certificate_renewal(self.enrolments, credential, host_of(hello.peer))
         stream.last_checkpoint, stream.told_checkpoint = self.last_checkpoint, hello.checkpoint
         stream.welcome(self._welcome(hello, attached))
         older = self._registry.add(stream)

@@ -27,12 +27,12 @@ def certificate_message(certificate: AgentCertificate, server_ca: bytes) -> pb.C
     return message
 
 
-def certificate_renewal(enrolments: Enrolments, credential: Credential) -> RenewCertificate:
-    """What renews the certificate of an attached agent. It answers errors, too: they must not end the stream."""
+def certificate_renewal(enrolments: Enrolments, credential: Credential, peer: str) -> RenewCertificate:
+    """Renews the certificate of an agent attached from the address `peer`. Answers errors, too: the stream goes on."""
 
     def renew(request_pem: bytes) -> gateway.CertificateReply:
         try:
-            certificate = enrolments.renew_attached(credential, request_pem)
+            certificate = enrolments.renew_attached(credential, request_pem, peer)
             return gateway.CertificateReply(certificate=certificate_message(certificate, enrolments.issuer.server_ca))
         except DistributorError as error:
             return _refused(error.reason.lower(), str(error))

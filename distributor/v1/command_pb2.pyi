@@ -319,7 +319,7 @@ class Requester(_message.Message):
     on_behalf_of: _builtins.str
     """The user for whom a service, such as a bridge, asked; empty if it asked for itself."""
     address: _builtins.str
-    """Where the call came from, without port."""
+    """Where the call came from, without port; where the user is, if a service forwards that."""
     def __init__(
         self,
         *,

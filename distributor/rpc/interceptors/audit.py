@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from distributor.dispatch.audit_recorder import Audit
-from distributor.dispatch.audited_callers import AuditedCallers, actor_of, refusal_of
+from distributor.dispatch.audited_callers import AuditedCallers, actor_of, refusal_of, via_of
 from distributor.errors import DistributorError, InvalidArgument, Unavailable
 from distributor.identity.permissions import RPCS, Need
 from distributor.model.audit_entry import AuditActor, AuditEntry, AuditEvent, AuditOutcome
@@ -103,6 +103,12 @@ def _read(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]
     yield base
 
 
+def _failed(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]:
+    """Only failures: the use case records what succeeds, as it alone knows the agent."""
+    if response is None:
+        yield base
+
+
 def _minted(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]:
     """The token's id, never the token."""
     token_id = response.token_id if response is not None else ""
@@ -132,7 +138,7 @@ AUDITED: Final[Mapping[str, AuditedMethod]] = {
     f"{_AUDIT}ExportAudit": AuditedMethod(AuditEvent.AUDIT_READ, _read, Before.TRY),
     f"{_AUDIT}VerifyAudit": AuditedMethod(AuditEvent.AUDIT_READ, _read, Before.TRY),
     f"{_ENROLMENT}Enrol": AuditedMethod(AuditEvent.AGENT_ENROLLED, _named),
-    f"{_ENROLMENT}Renew": AuditedMethod(AuditEvent.AGENT_ENROLLED, _named),
+    f"{_ENROLMENT}Renew": AuditedMethod(AuditEvent.AGENT_RENEWED, _failed),
     f"{_CREDENTIALS}CreateEnrolmentToken": AuditedMethod(AuditEvent.TOKEN_MINTED, _minted, Before.MUST),
     f"{_CREDENTIALS}RestoreAgent": AuditedMethod(AuditEvent.AGENT_RESTORED, _named, Before.MUST),
     # What must stop, or must be kept out, must not wait for a record of it.
@@ -214,7 +220,7 @@ class _Record:
         self._audit = audit
         self._rule = rule
         self._request = request
-        self._base = AuditEntry(rule.event, _actor(context))
+        self._base = AuditEntry(rule.event, _actor(context), details=via_of(current_caller()))
         if rule.event in (AuditEvent.ADMIN_CALLED, AuditEvent.AUDIT_READ):
             self._base = self._base.with_details(method=short_name(method))
 

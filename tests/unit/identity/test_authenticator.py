@@ -13,6 +13,7 @@ from distributor.identity.roles import NO_ROLES, Role
 from distributor.identity.service_access import ServiceAccess
 from distributor.identity.token_keys import key_ring
 from distributor.identity.tokens import TokenVerifier
+from distributor.wire.client_address import CLIENT_ADDRESS
 from tests.support.certificates import CertificateMaker
 from tests.support.token_issuer import KEY, RULES, signed
 
@@ -144,6 +145,42 @@ async def test_others_cannot_call_on_behalf_of_a_user(identity: str) -> None:
     own = [] if identity else [bearer(roles=["admin"])]
     with pytest.raises(PermissionDenied, match="needs the role delegate"):
         await who(*own, on_behalf_of(roles=["admin"]), identity=identity)
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [("192.0.2.9", "192.0.2.9"), ("2001:DB8::9", "2001:db8::9"), ("::ffff:192.0.2.9", "192.0.2.9")],
+)
+async def test_a_delegate_forwards_the_address_of_its_user(forwarded: str, address: str) -> None:
+    caller = await who(on_behalf_of(), (CLIENT_ADDRESS, forwarded), identity="service/bridge")
+    assert caller is not None
+    assert (caller.on_behalf_of, caller.address, caller.via) == ("alice", address, "10.0.0.7")
+    requester = caller.requester()
+    assert requester is not None
+    assert requester.address == address
+    plain = await who(on_behalf_of(), identity="service/bridge")
+    assert plain is not None
+    assert (plain.address, plain.via) == ("10.0.0.7", "")
+
+
+@pytest.mark.parametrize(
+    "forwarded",
+    ["192.0.2.256", "localhost", "192.0.2.9:80", "[::1]", "fe80::1%\teth0", " 192.0.2.9", "1" * 46, b"1.2.3.4"],
+)
+async def test_what_is_no_address_is_not_forwarded(forwarded: str | bytes) -> None:
+    with pytest.raises(Unauthenticated, match=CLIENT_ADDRESS):
+        await who(on_behalf_of(), (CLIENT_ADDRESS, forwarded), identity="service/bridge")
+
+
+async def test_only_delegates_forward_an_address() -> None:
+    forwarded = (CLIENT_ADDRESS, "192.0.2.9")
+    for own, identity in (([bearer()], ""), ([], "service/bridge"), ([], "agent/web-1")):
+        with pytest.raises(Unauthenticated, match="only for calls with distributor-on-behalf-of"):
+            await who(*own, forwarded, identity=identity)
+    with pytest.raises(PermissionDenied, match="needs the role delegate"):
+        await who(bearer(roles=["admin"]), on_behalf_of(), forwarded)
+    with pytest.raises(Unauthenticated, match="sent twice"):
+        await who(on_behalf_of(), forwarded, forwarded, identity="service/bridge")
 
 
 async def test_a_call_on_behalf_of_a_user_ends_with_the_first_of_both_tokens() -> None:
