@@ -37,7 +37,10 @@ async def test_an_administrator_sees_and_filters_who_did_what(browser: Browser, 
         await page.page.get_by_label("Type, such as agent.", exact=True).fill("command.queued")
         await page.page.get_by_role("button", name="Filter", exact=True).click()
         await expect(rows).to_have_count(1)
-        await expect(rows).to_contain_text(command_id)
+        await expect(rows.get_by_role("link")).to_have_attribute("href", f"#/commands/{command_id}")
+        await expect(rows.get_by_role("link")).to_have_text(f"…{command_id[-8:]}")
+        table = page.page.locator(".table")
+        assert await table.evaluate("table => table.scrollWidth <= table.clientWidth"), "the table is cut"
         await expect(rows).to_contain_text("press-7")
         await page.page.get_by_label("Type, such as agent.", exact=True).fill("nonsense")
         await page.page.get_by_role("button", name="Filter", exact=True).click()

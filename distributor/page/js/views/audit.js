@@ -2,6 +2,7 @@
 
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
+import { shortId } from "../format.js";
 import { commandLink, link } from "../router.js";
 import { empty, pageLink, panel } from "./parts.js";
 
@@ -77,7 +78,7 @@ function row(entry) {
     h("td", null, entry.tampered ? h("strong", null, "TAMPERED") : foreign(entry.outcome ?? "")),
     h("td", null, foreign(who(entry))),
     h("td", null, foreign(entry.address ?? "")),
-    h("td", null, about(entry)),
+    h("td", { class: "wrap" }, about(entry)),
   );
 }
 
@@ -92,7 +93,10 @@ function about({ agentId, commandIds = [], count = 1, reason, details = {} }) {
   const texts = [agentId, reason, ...Object.entries(details).map(([name, value]) => `${name}=${value}`)];
   const more = count - commandIds.length;
   return [
-    ...commandIds.slice(0, 1).map((id) => h("a", { href: commandLink(id) }, foreign(id))),
+    ...commandIds.slice(0, 1).map((id) => {
+      const shown = foreign(shortId(id), { class: "mono" });
+      return h("a", { href: commandLink(id), title: id }, shown);
+    }),
     count > 1 && more + commandIds.length > 1 && h("span", { class: "quiet" }, ` and ${count - 1} more `),
     foreign(` ${texts.filter(Boolean).join(" ")}`),
   ];
