@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
 from distributor.cli.login_hint import login_hint
 from distributor.cli.shared_options import remembered_caller_options
@@ -15,7 +15,7 @@ from distributor.cli.token import TokenRequest, token_for
 from distributor.client import ClientCredentials, ClientOptions
 from distributor.errors import DistributorError
 from distributor.identity.roles import Role
-from distributor.settings import load_client_settings, load_server_settings
+from distributor.settings import load_client_settings, load_server_settings, reachable_address
 from distributor.settings.caller_settings import CallerSettings, load_caller_settings
 
 LOCAL_LIFETIME: Final = "5m"
@@ -34,6 +34,11 @@ class AdminClient(Protocol):
 Client = TypeVar("Client", bound=AdminClient)
 
 
+class _LocalServer(NamedTuple):
+    address: str
+    token: str
+
+
 @asynccontextmanager
 async def admin_client(
     make: Callable[[str, ClientOptions], Client], config: Path | None, server: str | None
@@ -41,32 +46,36 @@ async def admin_client(
     """Open a client of the server that the options of the running command, settings or a context name.
 
     If the settings of a server with a `token_key` can be read here, its key comes before the current context: without
-    a token or certificate, a token of five minutes is minted for the user `local:<user>`. Otherwise server and
-    credentials are found as those of `command-sender`: see `settings.caller_settings`. Raises ConfigurationError,
-    NotFound, and what calls raise; Unauthenticated says how to log in.
+    a token or certificate, a token of five minutes is minted for the user `local:<user>`, and the server is called at
+    its `listen` if nothing else names one. Otherwise server and credentials are found as those of `command-sender`: see
+    `settings.caller_settings`. Raises ConfigurationError, NotFound, and what calls raise; Unauthenticated says how to
+    log in.
     """
     given = remembered_caller_options()
     context = given.pop("context", None)
-    token = _local_token(config) if context is None else ""
-    if token:
-        caller = CallerSettings(load_client_settings(config, server=server, **given))
+    local = _local_server(config) if context is None else None
+    if local is not None:
+        settings = load_client_settings(config, server=server, **given)
+        if "server" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"server": local.address})
+        caller = CallerSettings(settings)
     else:
         caller = load_caller_settings(config, context, server=server, **given)
     credentials = ClientCredentials.of(caller.settings)
-    if not caller.identified:
-        credentials = replace(credentials, token=token)
+    if local is not None and not caller.identified:
+        credentials = replace(credentials, token=local.token)
     with login_hint(caller):
         async with make(caller.settings.server, ClientOptions(credentials=credentials)) as client:
             yield client
 
 
-def _local_token(config: Path | None) -> str:
-    """A token signed with the key of the server on this machine; empty if there is none that can be read."""
+def _local_server(config: Path | None) -> _LocalServer | None:
+    """The server on this machine, with a token signed with its key; None if there is no key that can be read."""
     try:
         settings = load_server_settings(config)
         if not (settings.token_key_file or settings.token_key.get_secret_value()):
-            return ""
+            return None
         wanted = TokenRequest(f"local:{getpass.getuser()}", LOCAL_LIFETIME, roles=(Role.ADMIN,))
-        return token_for(settings, wanted)
+        return _LocalServer(reachable_address(settings.listen), token_for(settings, wanted))
     except (DistributorError, OSError):
-        return ""
+        return None

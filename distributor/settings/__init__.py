@@ -19,7 +19,7 @@ from distributor.settings.loading import (
     load_server_settings,
 )
 from distributor.settings.server import ServerSettings
-from distributor.settings.values import is_loopback, split_address
+from distributor.settings.values import is_loopback, reachable_address, split_address
 
 __all__ = [
     "AgentSettings",
@@ -31,5 +31,6 @@ __all__ = [
     "load_bridge_settings",
     "load_client_settings",
     "load_server_settings",
+    "reachable_address",
     "split_address",
 ]

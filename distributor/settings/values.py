@@ -53,6 +53,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def reachable_address(listen: str) -> str:
+    """Return the address at which this host reaches a server that listens at `listen`: loopback for all interfaces."""
+    host, port = split_address(listen)
+    return {"0.0.0.0": f"127.0.0.1:{port}", "::": f"[::1]:{port}"}.get(host, listen)
+
+
 def _check_address(address: str) -> str:
     split_address(address)
     return address

@@ -82,6 +82,7 @@ def states_table(screen: Screen, states: Sequence[CommandState]) -> str:
         "agent": [state.agent_id for state in states],
         "type": [state.type for state in states],
         "status": [screen.status(state.status) for state in states],
+        "queued by": [_requester_name(state.requested_by) for state in states],
         "agent away since": [_time(ms) for ms in away],
         "priority": [str(state.priority) for state in states],
         "queued": [_time(ms) for ms in queued],
@@ -89,9 +90,10 @@ def states_table(screen: Screen, states: Sequence[CommandState]) -> str:
         "params": [one_line(state.params_summary) for state in states],
     }
     no_reason = () if any(table["reason"]) else ("reason",)
-    dispensable = ("priority", *no_reason, "type", "reason")
-    if not any(away):
-        del table["agent away since"]
+    dispensable = ("priority", *no_reason, "queued by", "type", "reason")
+    for column in ("queued by", "agent away since"):
+        if not any(table[column]):
+            del table[column]
     short = {"queued": _short_times(queued), "agent away since": _short_times(away)}
     return fit_table(table, screen.width, short, dispensable)
 
@@ -169,6 +171,10 @@ def _problems(agent: AgentInfo) -> list[str]:
     if agent.status is AgentStatus.DEGRADED and not problems:
         return ["its last heartbeat is older than two heartbeat intervals"]
     return problems
+
+
+def _requester_name(requester: Requester | None) -> str:
+    return one_line(requester.on_behalf_of or requester.subject) if requester is not None else ""
 
 
 def requester_text(requester: Requester | None) -> str:

@@ -39,3 +39,24 @@ async def test_the_key_of_a_server_comes_before_the_current_context(
         assert client.target == "127.0.0.1:50051"
         assert claims is not None
         assert claims.subject == "local:root"
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:50999", "127.0.0.1:50999"),
+        ("0.0.0.0:50999", "127.0.0.1:50999"),
+        ("[::]:50999", "[::1]:50999"),
+        ("control.example.org:50999", "control.example.org:50999"),
+    ],
+)
+async def test_the_server_of_this_machine_is_called_where_it_listens(listen: str, address: str, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text(f'[server]\nlisten = "{listen}"\ntoken_key = "{"k" * 32}"\n')
+    async with admin_client(OpenedClient, config, None) as client:
+        assert client.target == address
+    async with admin_client(OpenedClient, config, "other:1") as client:
+        assert client.target == "other:1"
+    config.write_text(config.read_text() + '[client]\nserver = "named:1"\n')
+    async with admin_client(OpenedClient, config, None) as client:
+        assert client.target == "named:1"

@@ -97,3 +97,15 @@ def test_a_command_that_runs_says_where_its_agent_is() -> None:
 )
 def test_who_queued_a_command(requester: Requester | None, text: str) -> None:
     assert requester_text(requester) == text
+
+
+def test_a_list_says_who_queued_each_command() -> None:
+    unknown = CommandState("c1", "a1", "T", 50, CommandStatus.QUEUED, 0, Receipts(queued_ms=1))
+    bridged = unknown._replace(requested_by=Requester("service", "bridge", "alice", "10.0.0.7"))
+    direct = unknown._replace(requested_by=Requester("user", "bob\x1b[2J"))
+
+    head, *lines = states_table(Screen("table"), [unknown, bridged, direct]).splitlines()
+
+    column = head.index("QUEUED BY")
+    assert [line[column:].split("  ")[0] for line in lines] == ["", "alice", "bob\\x1b[2J"]
+    assert "QUEUED BY" not in states_table(Screen("table"), [unknown])
