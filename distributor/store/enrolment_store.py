@@ -41,8 +41,8 @@ class ValkeyEnrolmentStore:
                 return int(rest[0])
             case b"known":
                 raise AlreadyExists(
-                    f"agent '{one.agent_id}' has enrolled before, and this token admits new agents only; make a token "
-                    f"for it alone: distributor enrol-token {one.agent_id}",
+                    f"agent '{one.agent_id}' is known already, and this token admits new agents only; make a token for "
+                    f"it alone: distributor enrol-token {one.agent_id}",
                     reason="AGENT_ENROLLED",
                     field="agent_id",
                 )

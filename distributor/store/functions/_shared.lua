@@ -809,3 +809,9 @@ local function note_revocation(batch, kind, subject, entry)
   server.call('INCR', revocations_version_key())
   return text
 end
+
+-- Revokes what an agent had up to a generation, as it has enrolled again.
+local function note_replaced(batch, agent_id, generation)
+  local entry = {generation = whole(generation), revoked_by = '', reason = 'enrolled again'}
+  note_revocation(batch, 'agent', agent_id, entry)
+end

@@ -80,6 +80,25 @@ async def test_a_group_token_replaces_no_agent(world: StoreWorld) -> None:
     assert (await world.enrolment.token(group, DIGEST)).left == 5, "a refusal uses nothing"
 
 
+async def test_a_group_token_takes_no_agent_that_has_other_credentials(world: StoreWorld) -> None:
+    """An agent with a token, or with a certificate of another CA, has connected but never enrolled."""
+    attached = await world.attach("press-7")
+    await world.sessions.detach([("press-7", attached.epoch)])
+    group = await made(world, "press-*", uses=5)
+    with pytest.raises(AlreadyExists) as caught:
+        await world.enrolment.enrol(enrolment(group, group=True))
+    assert caught.value.reason == "AGENT_ENROLLED"
+    assert await world.enrolment.enrol(enrolment(await made(world))) == 1, "a token of its own admits it"
+
+
+async def test_a_group_token_brings_no_revoked_agent_back(world: StoreWorld) -> None:
+    await world.revocations.revoke(RevokedKind.AGENT, "press-7", "user:ada", "stolen")
+    group = await made(world, "press-*", uses=5)
+    with pytest.raises(AlreadyExists) as caught:
+        await world.enrolment.enrol(enrolment(group, group=True))
+    assert caught.value.reason == "AGENT_ENROLLED"
+
+
 async def test_a_live_agent_keeps_its_id_unless_it_is_to_be_replaced(world: StoreWorld) -> None:
     await world.attach("press-7")
     token_id = await made(world)

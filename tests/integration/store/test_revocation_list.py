@@ -57,6 +57,32 @@ async def test_an_agent_that_was_replaced_is_not_restored(world: StoreWorld) -> 
     assert (await the_list(world)).is_certificate_revoked("press-7", 1)
 
 
+async def test_restoring_an_agent_does_not_restore_what_it_had_before_it_enrolled_again(world: StoreWorld) -> None:
+    await enrol(world)
+    await enrol(world)
+    await world.revocations.revoke(RevokedKind.AGENT, "press-7", "user:ada", "")
+    await world.revocations.restore_agent("press-7")
+    found = await the_list(world)
+    assert found.is_certificate_revoked("press-7", 1)
+    assert not found.is_certificate_revoked("press-7", 2)
+    assert found.is_agent_token_revoked("press-7", 0)
+    with pytest.raises(FailedPrecondition, match="enrolled again"):
+        await world.revocations.restore_agent("press-7")
+
+
+async def test_credentials_revoked_before_an_enrolment_are_not_restored_with_it(world: StoreWorld) -> None:
+    """Generation 0: a certificate of another CA, or a token."""
+    await world.revocations.revoke(RevokedKind.AGENT, "press-7", "user:ada", "stolen")
+    enrolled = await enrol(world)
+    with pytest.raises(FailedPrecondition, match="enrolled again"):
+        await world.revocations.restore_agent("press-7")
+    await world.revocations.revoke(RevokedKind.AGENT, "press-7", "user:ada", "by mistake")
+    await world.revocations.restore_agent("press-7")
+    found = await the_list(world)
+    assert found.is_certificate_revoked("press-7", 0)
+    assert not found.is_certificate_revoked("press-7", enrolled)
+
+
 async def test_what_is_not_revoked_cannot_be_restored(world: StoreWorld) -> None:
     with pytest.raises(NotFound):
         await world.revocations.restore_agent("press-7")
