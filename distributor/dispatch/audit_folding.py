@@ -9,8 +9,11 @@ from distributor.model.audit_entry import MAX_IDS, AuditActor, AuditEntry, Audit
 
 MAX_BUCKETS: Final = 2_000
 MAX_SUMMARIES: Final = 200
+MAX_HELD: Final = 10
+HELD_SECONDS: Final = 300.0
+"""Time between summaries of refusals that anyone can cause."""
 SEVERAL: Final = "(several)"
-"""Stands for subjects and addresses beyond MAX_SUMMARIES."""
+"""Stands for subjects and addresses beyond MAX_SUMMARIES, and beyond MAX_HELD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ OF_A_CALLER: Final = FoldingRate()
 """For each kind of event of each known caller."""
 OF_ALL: Final = FoldingRate(1_000.0, 1.0)
 """For each kind of event of everything that has no known caller: unknown ones, agents, and the server's own doing."""
+OF_STRANGERS: Final = FoldingRate(1_000.0, 0.01)
+"""For each kind of refusal of these: with its summaries, less than a fifth of a million rows in 30 days."""
 
 _Key = tuple[AuditEvent, str, str, str]
 
@@ -80,15 +85,26 @@ class AuditFolding:
     Events of one kind that one actor causes at one agent become one entry, as long as its command ids have room. Beyond
     the rate, all events of a kind of one actor become one entry: a summary, which counts them in `count` and is marked
     by `folded`. Summaries wait for `take(summaries=True)`.
+
+    Refusals of strangers, which cost no credential, must not displace the rows of others from the trail, which has a
+    limited length: their summaries are few, and are held until `release`.
     """
 
-    def __init__(self, caller: FoldingRate = OF_A_CALLER, everyone: FoldingRate = OF_ALL) -> None:
+    def __init__(
+        self,
+        caller: FoldingRate = OF_A_CALLER,
+        everyone: FoldingRate = OF_ALL,
+        strangers: FoldingRate = OF_STRANGERS,
+    ) -> None:
         self._caller = caller
         self._everyone = everyone
+        self._strangers = strangers
         self._buckets: dict[_Key, _Bucket] = {}
         self._open: dict[object, _Growing] = {}
         self._entries: list[_Growing] = []
         self._summaries: dict[object, _Growing] = {}
+        self._held: dict[object, _Growing] = {}
+        self._release_at = 0.0
         self.folded = 0
         """Events that became part of a summary."""
 
@@ -115,6 +131,13 @@ class AuditFolding:
         else:
             self._summarise(entry, now)
 
+    def release(self, now: float) -> None:
+        """Have the next `take` return the summaries that are held, unless it is too early. `now` as in `add`."""
+        if self._held and now >= self._release_at:
+            self._release_at = now + HELD_SECONDS
+            self._summaries |= self._held
+            self._held = {}
+
     def take(self, *, most: int, summaries: bool) -> list[Noted]:
         """Take at most `most` entries, oldest first, and then all summaries."""
         taken, self._entries = self._entries[:most], self._entries[most:]
@@ -128,8 +151,12 @@ class AuditFolding:
     def _admits(self, entry: AuditEntry, now: float) -> bool:
         actor = entry.actor
         known = actor.kind in ("user", "service")
-        rate = self._caller if known else self._everyone
-        key = (entry.event, actor.kind, actor.subject, actor.on_behalf_of) if known else (entry.event, "", "", "")
+        if known:
+            rate, key = self._caller, (entry.event, actor.kind, actor.subject, actor.on_behalf_of)
+        elif _of_stranger(entry):
+            rate, key = self._strangers, (entry.event, "stranger", "", "")
+        else:
+            rate, key = self._everyone, (entry.event, "", "", "")
         bucket = self._buckets.pop(key, None) or _Bucket(rate.burst, now)
         # The one used last is at the end.
         self._buckets[key] = bucket
@@ -145,13 +172,22 @@ class AuditFolding:
     def _summarise(self, entry: AuditEntry, now: float) -> None:
         self.folded += entry.count
         key: tuple[AuditEvent, AuditOutcome, AuditActor] = (entry.event, entry.outcome, entry.actor)
-        known = self._summaries.get(key)
-        if known is None and len(self._summaries) >= MAX_SUMMARIES:
+        summaries, most = (self._held, MAX_HELD) if _of_stranger(entry) else (self._summaries, MAX_SUMMARIES)
+        known = summaries.get(key)
+        if known is None and len(summaries) >= most:
             several = replace(entry.actor, subject=SEVERAL, on_behalf_of="", address=SEVERAL)
             entry = replace(entry, actor=several)
             key = (entry.event, entry.outcome, several)
-            known = self._summaries.get(key)
+            known = summaries.get(key)
         if known is None:
-            self._summaries[key] = _Growing(entry, now, folded=True)
+            summaries[key] = _Growing(entry, now, folded=True)
         else:
             known.add(entry)
+
+
+def _of_stranger(entry: AuditEntry) -> bool:
+    """Whether somebody who is not a known caller, or an agent, was refused."""
+    refused = entry.outcome is AuditOutcome.REFUSED or (
+        entry.event is AuditEvent.AGENT_ENROLLED and entry.outcome is AuditOutcome.FAILED
+    )
+    return refused and entry.actor.kind in ("unknown", "agent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -165,6 +166,8 @@ class AuditRecorder:
     async def run_once(self, *, summaries: bool = True) -> None:
         """Append all entries that wait. Raises the errors of the AuditLog, MissingAuditKey and AuditTampered."""
         async with self._appending:
+            if summaries:
+                self._folding.release(time.monotonic())
             # What comes in the meantime gathers for the next time.
             left = len(self._folding)
             while self._taken or left > 0 or (summaries and self._folding.has_summaries) or self._prune:
@@ -204,6 +207,7 @@ class AuditRecorder:
 
     async def close(self) -> None:
         """Append what waits, once; what cannot be appended is lost."""
+        self._folding.release(math.inf)
         try:
             await self.run_once()
         except DistributorError as error:

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
-from distributor.dispatch.audit_folding import MAX_BUCKETS, MAX_SUMMARIES, SEVERAL, AuditFolding, FoldingRate
+from distributor.dispatch.audit_folding import (
+    HELD_SECONDS,
+    MAX_BUCKETS,
+    MAX_HELD,
+    MAX_SUMMARIES,
+    SEVERAL,
+    AuditFolding,
+    FoldingRate,
+)
 from distributor.model.audit_entry import MAX_IDS, SERVER, AuditActor, AuditEntry, AuditEvent, AuditOutcome
 
 ALICE = AuditActor("user", "alice", address="192.0.2.7")
 BOB = AuditActor("user", "bob", address="192.0.2.8")
 SENT, QUEUED, REFUSED = AuditEvent.COMMAND_SENT, AuditEvent.COMMAND_QUEUED, AuditEvent.CALLER_REFUSED
+ENROLLED = AuditEvent.AGENT_ENROLLED
 
 
 def sent(agent_id: str, *command_ids: str) -> AuditEntry:
@@ -16,7 +25,8 @@ def refused(address: str, reason: str = "TOKEN_INVALID") -> AuditEntry:
     return AuditEntry(REFUSED, AuditActor("unknown", address=address), AuditOutcome.REFUSED, reason=reason)
 
 
-def taken(folding: AuditFolding, *, summaries: bool = True) -> list[AuditEntry]:
+def taken(folding: AuditFolding, *, summaries: bool = True, now: float = 0.0) -> list[AuditEntry]:
+    folding.release(now)
     return [one.entry for one in folding.take(most=10_000, summaries=summaries)]
 
 
@@ -59,7 +69,7 @@ def test_outcomes_reasons_and_actors_stay_apart() -> None:
 
 
 def test_a_flood_of_refusals_becomes_few_rows_that_say_how_many_there_were() -> None:
-    folding = AuditFolding(everyone=FoldingRate(burst=10, per_second=1))
+    folding = AuditFolding(strangers=FoldingRate(burst=10, per_second=1))
     for number in range(100_000):
         folding.add(refused(f"192.0.2.{number % 20}", f"R{number % 7}"), number / 100_000)
     entries = taken(folding)
@@ -70,13 +80,56 @@ def test_a_flood_of_refusals_becomes_few_rows_that_say_how_many_there_were() -> 
 
 
 def test_a_flood_from_many_addresses_is_bounded_too() -> None:
-    folding = AuditFolding(everyone=FoldingRate(burst=10, per_second=1))
+    folding = AuditFolding(strangers=FoldingRate(burst=10, per_second=1))
     for number in range(5_000):
         folding.add(refused(f"host-{number}"), 0.0)
     entries = taken(folding)
-    assert len(entries) <= 10 + MAX_SUMMARIES + 1
+    assert len(entries) <= 10 + MAX_HELD + 1
     assert sum(entry.count for entry in entries) == 5_000
     assert entries[-1].actor.address == SEVERAL
+
+
+def test_summaries_of_many_callers_are_bounded_too() -> None:
+    folding = AuditFolding(caller=FoldingRate(burst=1, per_second=0))
+    for number in range(2 * MAX_SUMMARIES * 2):
+        folding.add(AuditEntry(QUEUED, AuditActor("user", f"u{number // 2}"), reason=f"R{number}"), 0.0)
+    entries = taken(folding)
+    assert sum("folded" in entry.details for entry in entries) == MAX_SUMMARIES + 1
+    assert sum(entry.count for entry in entries) == 4 * MAX_SUMMARIES
+
+
+def test_a_lasting_flood_of_strangers_does_not_displace_what_others_did() -> None:
+    """The trail keeps a million rows by default; without credentials, nobody may fill a fifth of them in 30 days."""
+    folding, rows, noted, day = AuditFolding(), 0, 0, 86_400
+    kinds = (REFUSED, AuditEvent.PERMISSION_DENIED, AuditEvent.LIMIT_EXCEEDED)
+    for second in range(day):
+        for event in kinds:
+            address = f"2001:db8::{second:x}"
+            folding.add(AuditEntry(event, AuditActor("unknown", address=address), AuditOutcome.REFUSED), second)
+        noted += len(kinds)
+        rows += len(taken(folding, now=second))
+    rows += len(taken(folding, now=day + HELD_SECONDS))
+    first_day, later = 1_000 * len(kinds), 1_000_000 // 5 // 30
+    assert rows <= first_day + later, f"{rows} rows for {noted} refusals"
+
+
+def test_the_first_summary_of_a_flood_does_not_wait() -> None:
+    folding = AuditFolding(strangers=FoldingRate(burst=1, per_second=0.01))
+    for number in range(10):
+        folding.add(refused("192.0.2.7", f"R{number}"), 50.0)
+    assert [entry.count for entry in taken(folding, now=50.0)] == [1, 9]
+    folding.add(refused("192.0.2.7"), 51.0)
+    assert taken(folding, now=51.0) == []
+    assert [entry.count for entry in taken(folding, now=50.0 + HELD_SECONDS)] == [1]
+
+
+def test_a_flood_of_failed_enrolments_does_not_hide_one_that_succeeds() -> None:
+    folding = AuditFolding(strangers=FoldingRate(burst=1, per_second=0.01))
+    stranger = AuditActor("unknown", address="192.0.2.7")
+    for number in range(100):
+        folding.add(AuditEntry(ENROLLED, stranger, AuditOutcome.FAILED, reason=f"R{number}"), 0.0)
+    folding.add(AuditEntry(ENROLLED, stranger, agent_id="press-7"), 0.0)
+    assert "press-7" in [entry.agent_id for entry in taken(folding)]
 
 
 def test_one_caller_does_not_hide_another() -> None:
