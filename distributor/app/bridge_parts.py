@@ -14,6 +14,7 @@ from distributor.app.token_keys import TokenKeys
 from distributor.app.valkey_address import valkey_address
 from distributor.bridge.agent_watch import AgentWatch, AgentWatchTimes
 from distributor.bridge.app import Admission, MintedToken, bridge_app
+from distributor.bridge.audit_notes import AuditNotes
 from distributor.bridge.backend_status import ServerCheck
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.command_calls import CommandCalls
@@ -62,6 +63,7 @@ class BridgeParts:
     revocations: Revocations
     hub: EventHub
     pumps: OutputPumps
+    notes: AuditNotes
     endpoint: HttpEndpoint
     loops: Mapping[str, Loop]
 
@@ -92,6 +94,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     hub = EventHub(events, view, pumps, agents, metrics)
     hub.backends.insecure = insecurities(settings)
     client = CommandClient(settings.server, replace(CALLS, credentials=ClientCredentials.of_bridge(settings)))
+    notes = _audit_notes(settings, client)
     check = ServerCheck(client, hub.backends.server, settings.server_check_interval)
     limits = DashboardLimits(
         settings.connect_timeout,
@@ -103,7 +106,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     credentials = CredentialCheck(keys.verifier, settings.allowed_origins)
     snapshots = SnapshotSync(hub, view, pumps, agents, metrics)
     app = bridge_app(
-        SessionServices(hub, view, snapshots, CommandCalls(client), credentials, metrics, limits, output),
+        SessionServices(hub, view, snapshots, CommandCalls(client), credentials, metrics, limits, output, notes),
         Admission(settings.allowed_origins, settings.max_connections),
         {"valkey": lambda: hub.backends.valkey.fault, "server": lambda: hub.backends.server.fault},
         _dev_tokens(keys.verifier) if dev else None,
@@ -117,6 +120,7 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         revocations,
         hub,
         pumps,
+        notes,
         bridge_endpoint(
             settings.listen,
             app,
@@ -129,12 +133,20 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
             "event backlog": EventBacklog(log.behind, metrics.events_behind).run,
             "agent watch": agents.run,
             "server check": check.run,
+            "audit notes": notes.run,
             "token keys": keys.run,
             "revocations": revocations.run,
             "certificate expiry": CertificateWatch(watched, metrics.registry).run,
             "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,
         },
     )
+
+
+def _audit_notes(settings: BridgeSettings, client: CommandClient) -> AuditNotes:
+    """Reports to the server if this bridge has a credential: without authentication, there is no trail to report to."""
+    own = ClientCredentials.of_bridge(settings)
+    known = bool(own.token or own.token_file or own.certificate)
+    return AuditNotes((lambda events, lost: client.audit().record(events, lost)) if known else None)
 
 
 def _valkey_url(settings: BridgeSettings) -> str:

@@ -65,6 +65,7 @@ async def _start(parts: BridgeParts, lifespan: Lifespan) -> None:
     lifespan.on_stop("connection", parts.connections.close)
     await check_server(parts.connections.reads)
     await lifespan.enter("client", parts.client)
+    lifespan.on_stop("audit notes", parts.notes.close)
     await parts.keys.start()
     await parts.revocations.load()
     await parts.hub.catch_up()

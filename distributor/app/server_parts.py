@@ -232,7 +232,9 @@ def server_parts(
     defaults = CommandDefaults(settings, at_rest, policy)
     retrying = Retrying(service, stores.reader, partial(repeated_command, defaults=defaults))
     emergency = EmergencyServicer(EmergencyStops(stores.stops, halts))
-    reader = AuditServicer(audit.reading, audit.last_checkpoint) if audit is not None else AuditServicer(None)
+    reader = AuditServicer(None)
+    if audit is not None:
+        reader = AuditServicer(audit.reading, audit.last_checkpoint, audit.recorder)
     grpc.serve(gateway, CommandServicer(service, retrying, watcher, defaults), emergency, reader)
     credentials = Credentials(stores.enrolment, stores.revocations, revocations, enrolments)
     enrolment = EnrolmentServicer(enrolments)

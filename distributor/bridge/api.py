@@ -10,8 +10,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from distributor.bridge.api_errors import error_response
+from distributor.bridge.audit_notes import AuditNotes
 from distributor.bridge.command_calls import CommandCalls
-from distributor.bridge.credentials import Credential, CredentialCheck
+from distributor.bridge.credentials import Credential, CredentialCheck, address_of
 from distributor.bridge.dashboard import Change
 from distributor.bridge.store_view import StoreView, dashboard_command
 from distributor.bridge.stored_output import stored_output
@@ -20,6 +21,7 @@ from distributor.errors import DistributorError, InvalidArgument, NotFound, Unav
 from distributor.identity.permissions import ROUTES, check_permitted
 from distributor.model.audit_filter import AuditFilter
 from distributor.model.command import COMMAND_TYPE_PATTERN, InvalidField, check_agent_id, check_command_id, shown
+from distributor.model.dashboard_event import DashboardEventKind
 from distributor.model.delivery import OutputStream
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandFilter
@@ -56,7 +58,15 @@ Handler = Callable[[Request, Credential], Awaitable[Response]]
 class Api:
     """The routes under /api."""
 
-    def __init__(self, view: StoreView, output: OutputLog, calls: CommandCalls, credentials: CredentialCheck) -> None:
+    def __init__(
+        self,
+        view: StoreView,
+        output: OutputLog,
+        calls: CommandCalls,
+        credentials: CredentialCheck,
+        notes: AuditNotes,
+    ) -> None:
+        self._notes = notes
         self._view = view
         self._output = output
         self._calls = calls
@@ -88,6 +98,8 @@ class Api:
         check_command_id(command_id, "commandId")
         change = await self._shown(credential, command_id)
         result = (await self._view.results([change.state])).get(command_id)
+        if result is not None:
+            self._notes.read(DashboardEventKind.RESULT_READ, credential.caller, command_id)
         return JSONResponse(
             {
                 "command": dashboard_command(change.state, result, change.agent_away_since_ms)
@@ -120,6 +132,7 @@ class Api:
         await self._shown(credential, command_id)
         streams = frozenset({OutputStream(stream)} if stream else OutputStream)
         begin, pieces = await stored_output(self._output, command_id, streams)
+        self._notes.read(DashboardEventKind.OUTPUT_READ, credential.caller, command_id)
         return StreamingResponse(
             pieces,
             media_type="application/octet-stream",
@@ -145,8 +158,7 @@ class Api:
     def _route(self, path: str, handler: Handler) -> Route:
         async def authorized(request: Request) -> Response:
             try:
-                credential = self._credential(request)
-                check_permitted(credential.caller, ROUTES[path], f"GET {path}")
+                credential = self._admitted(request, path)
                 return await handler(request, credential)
             except InvalidField as error:
                 return error_response(InvalidArgument(str(error), field=error.field, reason=error.reason))
@@ -155,8 +167,16 @@ class Api:
 
         return Route(path, authorized, methods=["GET"])
 
-    def _credential(self, request: Request) -> Credential:
-        return self._credentials.of_request(request)
+    def _admitted(self, request: Request, path: str) -> Credential:
+        user = ""
+        try:
+            credential = self._credentials.of_request(request)
+            user = credential.caller.subject
+            check_permitted(credential.caller, ROUTES[path], f"GET {path}")
+        except DistributorError as error:
+            self._notes.refused(error, path, user, address_of(request))
+            raise
+        return credential
 
 
 def _query(request: Request) -> CommandFilter:

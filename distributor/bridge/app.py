@@ -32,6 +32,7 @@ from distributor.bridge.dashboard_session import (
 )
 from distributor.bridge.own_page import is_from_this_machine, origin_permitted
 from distributor.bridge.web_session import WebSession
+from distributor.errors import DistributorError, PermissionDenied, ResourceExhausted
 from distributor.observability.http import Check, observability_app
 from distributor.observability.logging import get_logger
 from distributor.wire.documents import time_text
@@ -82,13 +83,16 @@ def bridge_app(
     for suffix, type_ in _TYPES.items():
         mimetypes.add_type(type_, suffix)
     web_session = WebSession(
-        services.credentials, admission.allowed_origins, (lambda: dev_token().token) if dev_token is not None else None
+        services.credentials,
+        admission.allowed_origins,
+        (lambda: dev_token().token) if dev_token is not None else None,
+        services.notes,
     )
-    api = Api(services.view, services.output, services.calls, services.credentials)
+    api = Api(services.view, services.output, services.calls, services.credentials, services.notes)
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws", ConnectionGate(services, admission).dashboard),
         Route("/ws", _upgrade_required),
-        *observability_app(services.metrics.registry, checks, services.credentials.admit_metrics).routes,
+        *observability_app(services.metrics.registry, checks, _metrics_door(services)).routes,
         web_session.route(),
         *api.routes(),
     ]
@@ -96,6 +100,17 @@ def bridge_app(
         routes.append(Route("/dev/token", _dev_token_route(dev_token)))
     routes.append(Mount("/", StaticFiles(directory=PAGE, html=True, check_dir=False)))
     return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders), Middleware(_NoTokenInQuery)])
+
+
+def _metrics_door(services: SessionServices) -> Callable[[str], None]:
+    def admit(authorization: str) -> None:
+        try:
+            services.credentials.admit_metrics(authorization)
+        except DistributorError as error:
+            services.notes.refused(error, "/metrics")
+            raise
+
+    return admit
 
 
 class ConnectionGate:
@@ -109,15 +124,18 @@ class ConnectionGate:
     async def dashboard(self, socket: WebSocket) -> None:
         """Serve one connection."""
         if not origin_permitted(socket.headers, self._admission.allowed_origins):
+            refusal = PermissionDenied("this origin is not in allowed_origins", reason="FOREIGN_ORIGIN")
+            self._services.notes.refused(refusal, "/ws", address=address_of(socket))
             await socket.send_denial_response(PlainTextResponse("this origin is not in allowed_origins\n", 403))
             return
         await socket.accept()
         self._connected += 1
         try:
             if self._connected > self._admission.max_connections:
-                raise CloseConnection(
-                    TRY_LATER, f"the limit of {self._admission.max_connections:,} dashboards is reached"
-                )
+                sentence = f"the limit of {self._admission.max_connections:,} dashboards is reached"
+                excess = ResourceExhausted(sentence, reason="TOO_MANY_DASHBOARDS")
+                self._services.notes.refused(excess, "/ws", address=address_of(socket))
+                raise CloseConnection(TRY_LATER, sentence)
             await serve_dashboard(_SocketPeer(socket, self._services.credentials), self._services)
         except CloseConnection as closing:
             logger.info("closing dashboard connection", code=closing.code, reason=closing.reason)

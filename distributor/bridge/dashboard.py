@@ -12,6 +12,7 @@ from distributor.bridge.dashboard_outbox import DashboardOutbox, Entry
 from distributor.bridge.read_states import ReadStates
 from distributor.identity.caller import Caller
 from distributor.model.command import CommandState
+from distributor.model.dashboard_event import DashboardEventKind
 from distributor.model.position import order_of
 
 
@@ -60,6 +61,8 @@ class Dashboard:
         """Set when undroppable messages exceed the hard limit of the queue."""
         self.on_room: Callable[[], None] = _nothing
         """Called when there is room again after output was rejected."""
+        self.on_read: Callable[[DashboardEventKind, str], None] = _not_noted
+        """Called when a result is sent, and with the first output of each subscription."""
         self.full_since: float | None = None
         """When the queue became full, in loop time; None once it is half empty."""
         self._has_entries = asyncio.Event()
@@ -71,6 +74,7 @@ class Dashboard:
         self._dropped_changes = False
         self._sequences: dict[str, int] = {}
         self._output_ended: set[str] = set()
+        self._output_unread: set[str] = set()
         self._expected_endings: set[str] = set()
         self._missed_changes = False
         self._position = ""
@@ -124,6 +128,7 @@ class Dashboard:
         self.outbox.add_state(command_id, status, self._now(), final=change.state.status.terminal)
         if change.result:
             self.outbox.add_state(command_id, change.result, self._now(), final=True)
+            self.on_read(DashboardEventKind.RESULT_READ, command_id)
         if change.position and placed and not self.outbox.lost:
             self._position = change.position
         self._changed()
@@ -144,6 +149,9 @@ class Dashboard:
         """Send a piece of output. Return False if there is no room; `on_room` is called later."""
         taken = self.outbox.add_output(command_id, begin, end, tail, self._now())
         self._output_waits = self._output_waits or not taken
+        if taken and command_id in self._output_unread:
+            self._output_unread.discard(command_id)
+            self.on_read(DashboardEventKind.OUTPUT_READ, command_id)
         self._changed()
         return taken
 
@@ -192,6 +200,7 @@ class Dashboard:
         """Start or restart the output of a command: drop its queued output."""
         self.outbox.drop_output(command_id)
         self._sequences[command_id] = 0
+        self._output_unread.add(command_id)
         self._output_ended.discard(command_id)
         # If the queue is empty now, no `take` will report the room.
         self._note_room()
@@ -199,6 +208,7 @@ class Dashboard:
     def end_output(self, command_id: str) -> None:
         """End the output of a command; queued output keeps its numbering."""
         self._expected_endings.discard(command_id)
+        self._output_unread.discard(command_id)
         self._output_ended.add(command_id)
         self._forget_ended_output(command_id)
 
@@ -275,4 +285,8 @@ class Dashboard:
 
 
 def _nothing() -> None:
+    pass
+
+
+def _not_noted(_kind: DashboardEventKind, _command_id: str) -> None:
     pass

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from distributor.bridge import messages, requests
+from distributor.bridge.audit_notes import NO_NOTES, AuditNotes
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.change_permission import ChangePermission
 from distributor.bridge.command_calls import CommandCalls, PendingCalls
@@ -91,6 +92,7 @@ class SessionServices(NamedTuple):
     metrics: BridgeMetrics
     limits: DashboardLimits
     output: OutputLog
+    notes: AuditNotes = NO_NOTES
 
 
 async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
@@ -128,6 +130,7 @@ async def _authenticate(peer: Peer, services: SessionServices) -> tuple[requests
     except Unavailable as error:
         raise CloseConnection(TRY_LATER, error.message) from error
     except DistributorError as error:
+        services.notes.refused(error, "dashboard:connect", address=peer.address)
         raise CloseConnection(POLICY, error.message) from error
     assert isinstance(request, requests.Connect)
     return request, credential
@@ -180,9 +183,16 @@ class DashboardSession:
         hub, metrics = self._services.hub, self._services.metrics
         hub.dashboards.add(self._dashboard)
         metrics.dashboards(len(hub.dashboards))
+        notes, reason = self._services.notes, ""
+        self._dashboard.on_read = lambda kind, command_id: notes.read(kind, self._dashboard.caller, command_id)
+        notes.connected(self._dashboard.caller, "dashboard:connect")
         try:
             yield
+        except CloseConnection as closing:
+            reason = f"CLOSED_{closing.code}"
+            raise
         finally:
+            notes.disconnected(self._dashboard.caller, reason)
             hub.dashboards.discard(self._dashboard)
             self._snapshots.drop(self._dashboard)
             metrics.dashboards(len(hub.dashboards))
@@ -237,11 +247,12 @@ class DashboardSession:
             await self._answer(text)
 
     async def _answer(self, text: str) -> None:
-        request_id = ""
+        request_id = type_ = ""
         try:
             fields = requests.fields_of(text)
+            type_ = requests.type_of(fields)
             request_id = requests.request_id_of(fields)
-            check_permitted(self._dashboard.credential.caller, requests.need_of(fields), requests.type_of(fields))
+            check_permitted(self._dashboard.credential.caller, requests.need_of(fields), type_)
             requests.check_values(fields, text)
             request = requests.parse(fields)
             if isinstance(request, Call):
@@ -250,7 +261,23 @@ class DashboardSession:
             async with self._turn:
                 await self._serve(request)
         except DistributorError as error:
+            self._note_refusal(error, type_)
             self._dashboard.send(messages.error(error, request_id))
+
+    def _note_refusal(self, error: DistributorError, type_: str) -> None:
+        """Note a refusal by this bridge. The server records its own."""
+        caller = self._dashboard.caller
+        method = type_ if type_ in MESSAGES else ""
+        self._services.notes.refused(error, method, caller.subject, caller.address)
+
+    async def _check_change(self, request: requests.Queue | requests.Retry | requests.Interrupt, type_: str) -> None:
+        try:
+            await self._permission.check(self._dashboard.caller, request)
+            if not isinstance(request, requests.Interrupt):
+                self._snapshots.check_subscription_limit(self._dashboard)
+        except DistributorError as error:
+            self._note_refusal(error, type_)
+            raise
 
     async def _serve(
         self, request: requests.Ping | requests.Subscribe | requests.Unsubscribe | requests.Connect | requests.Renew
@@ -298,8 +325,8 @@ class DashboardSession:
         while True:
             request = await self._to_queue.get()
             with self._reporting_errors(request.request_id):
-                await self._permission.check(self._dashboard.caller, request)
-                self._snapshots.check_subscription_limit(self._dashboard)
+                retries = isinstance(request, requests.Retry)
+                await self._check_change(request, "command:retry" if retries else "command:request")
                 await (self._retry(request) if isinstance(request, requests.Retry) else self._queue(request))
 
     async def _queue(self, request: requests.Queue) -> None:
@@ -329,7 +356,7 @@ class DashboardSession:
                 if isinstance(request, requests.Resume):
                     await self._calls.resume(request)
                     continue
-                await self._permission.check(self._dashboard.caller, request)
+                await self._check_change(request, "command:interrupt")
                 # Read first: a command that ends is unsubscribed.
                 named = self._snapshots.is_subscribed_by_id(self._dashboard, request.command_id)
                 await self._calls.cancel(request)

@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from distributor.bridge.api_errors import error_response
-from distributor.bridge.credentials import Credential, CredentialCheck
+from distributor.bridge.audit_notes import AuditNotes
+from distributor.bridge.credentials import Credential, CredentialCheck, address_of
 from distributor.bridge.own_page import is_from_this_machine, is_own_origin
 from distributor.bridge.session_cookie import clear_session, session_token, set_session
 from distributor.errors import DistributorError, InvalidArgument, PermissionDenied, Unauthenticated
@@ -27,12 +28,17 @@ class WebSession:
     """The routes of /session. Stateless: the cookie holds the token, so any bridge with the same keys accepts it."""
 
     def __init__(
-        self, credentials: CredentialCheck, listed_origins: tuple[str, ...], mint: Callable[[], str] | None
+        self,
+        credentials: CredentialCheck,
+        listed_origins: tuple[str, ...],
+        mint: Callable[[], str] | None,
+        notes: AuditNotes,
     ) -> None:
         """`mint` issues the token of whoever opens the page on this machine; None outside development."""
         self._credentials = credentials
         self._listed = tuple(origin for origin in listed_origins if origin != "*")
         self._mint = mint
+        self._notes = notes
 
     def route(self) -> Route:
         """The route to mount."""
@@ -46,6 +52,7 @@ class WebSession:
                 raise PermissionDenied("only for the bridge's own page", reason="FOREIGN_ORIGIN")
             return await self._signed_in(request) if request.method == "POST" else self._signed_out(request)
         except DistributorError as error:
+            self._notes.refused(error, PATH, address=address_of(request))
             return error_response(error)
 
     def _shown(self, request: Request) -> Response:
@@ -58,10 +65,11 @@ class WebSession:
             return JSONResponse(_NOBODY | signs_in | {"problem": error.message})
 
     async def _signed_in(self, request: Request) -> Response:
-        credential = self._credentials.of_token(await self._given_token(request))
+        credential = self._credentials.of_token(await self._given_token(request), address_of(request))
         check_permitted(credential.caller, MESSAGES["dashboard:connect"], "the page")
         response = JSONResponse(_document(credential))
         set_session(response, request, credential.token, credential.caller)
+        self._notes.connected(credential.caller, PATH)
         return response
 
     async def _given_token(self, request: Request) -> str:

@@ -17,6 +17,7 @@ from distributor.model.audit_entry import AuditActor, AuditEntry, AuditEvent, Au
 from distributor.model.audit_filter import AuditFilter
 from distributor.model.audit_listing import AuditPage, ReadEntry, VerifiedAudit
 from distributor.model.audit_verdict import AuditVerdicts, Finding, Verdict
+from distributor.model.dashboard_event import DashboardEvent
 from distributor.v1 import audit_pb2
 from distributor.v1.audit_pb2_grpc import AuditServiceStub
 from distributor.wire.credentials import Connector
@@ -94,6 +95,14 @@ class AuditClient:
         )
         return VerifiedAudit(verdicts, response.checkpoint)
 
+    async def record(self, events: Sequence[DashboardEvent], lost: int = 0) -> None:
+        """Record what happened at a bridge, and how many more events it has lost. For services of role `delegate`.
+
+        At least once: a call that fails may have been recorded.
+        """
+        request = audit_pb2.RecordDashboardEventsRequest(events=map(_dashboard_event, events), lost=lost)
+        await self._calls.call(self._stub.RecordDashboardEvents, request)
+
     @property
     def _stub(self) -> AuditServiceAsyncStub:
         if self._opened is None:
@@ -113,6 +122,21 @@ def _filter(wanted: AuditFilter) -> audit_pb2.AuditFilter:
         message.after.FromMilliseconds(wanted.after_ms)
     if wanted.before_ms:
         message.before.FromMilliseconds(wanted.before_ms)
+    return message
+
+
+def _dashboard_event(event: DashboardEvent) -> audit_pb2.DashboardEvent:
+    message = audit_pb2.DashboardEvent(
+        kind=audit_pb2.DashboardEventKind.Value(f"DASHBOARD_EVENT_KIND_{event.kind.name}"),
+        user=event.user,
+        address=event.address,
+        command_ids=event.command_ids,
+        count=event.count,
+        reason=event.reason,
+        method=event.method,
+        token_id=event.token_id,
+    )
+    message.age.FromMilliseconds(event.age_ms)
     return message
 
 

@@ -26,9 +26,10 @@ class Need(StrEnum):
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"
+    DELEGATE = "delegate"
 
 
-_ROLES: Final = {Need.VIEWER: Role.VIEWER, Need.OPERATOR: Role.OPERATOR, Need.ADMIN: Role.ADMIN}
+_ROLES: Final = {need: Role(need.value) for need in (Need.VIEWER, Need.OPERATOR, Need.ADMIN, Need.DELEGATE)}
 
 _COMMANDS: Final = "/distributor.v1.CommandService/"
 _AUDIT: Final = "/distributor.v1.AuditService/"
@@ -58,6 +59,7 @@ RPCS: Final[Mapping[str, Need]] = MappingProxyType(
         f"{_AUDIT}ListAuditEntries": Need.ADMIN,
         f"{_AUDIT}ExportAudit": Need.ADMIN,
         f"{_AUDIT}VerifyAudit": Need.ADMIN,
+        f"{_AUDIT}RecordDashboardEvents": Need.DELEGATE,
         f"{_EMERGENCY}Stop": Need.ADMIN,
         f"{_EMERGENCY}Resume": Need.ADMIN,
         f"{_EMERGENCY}ListStops": Need.ADMIN,

@@ -34,6 +34,8 @@ class AuditEvent(StrEnum):
     CALLER_CONNECTED = "caller.connected"
     CALLER_REFUSED = "caller.refused"
     PERMISSION_DENIED = "permission.denied"
+    DASHBOARD_CONNECTED = "dashboard.connected"
+    DASHBOARD_DISCONNECTED = "dashboard.disconnected"
     TOKEN_MINTED = "token.minted"
     TOKEN_REVOKED = "token.revoked"
     LIMIT_EXCEEDED = "limit.exceeded"
@@ -69,6 +71,8 @@ CODES: Final[Mapping[AuditEvent, str]] = {
     AuditEvent.CALLER_CONNECTED: "AUT01",
     AuditEvent.CALLER_REFUSED: "AUT02",
     AuditEvent.PERMISSION_DENIED: "AUT03",
+    AuditEvent.DASHBOARD_CONNECTED: "AUT04",
+    AuditEvent.DASHBOARD_DISCONNECTED: "AUT05",
     AuditEvent.TOKEN_MINTED: "TOK01",
     AuditEvent.TOKEN_REVOKED: "TOK02",
     AuditEvent.LIMIT_EXCEEDED: "LIM01",

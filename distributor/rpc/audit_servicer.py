@@ -9,9 +9,12 @@ from typing import Any, Final
 import grpc
 
 from distributor.dispatch.audit_reading import AuditReading
+from distributor.dispatch.audit_recorder import NO_AUDIT, Audit
+from distributor.dispatch.dashboard_audit import DashboardAudit
 from distributor.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from distributor.rpc.audit_messages import audit_filter, fill_entry, fill_verdicts
 from distributor.rpc.current_caller import current_caller
+from distributor.rpc.dashboard_events import dashboard_events
 from distributor.v1 import audit_pb2 as pb
 from distributor.v1.audit_pb2_grpc import AuditServiceServicer
 
@@ -24,10 +27,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class AuditServicer(AuditServiceServicer):
     """One method per RPC. Raises our errors; an interceptor converts them to a status."""
 
-    def __init__(self, reading: AuditReading | None, checkpoint: Callable[[], str] = str) -> None:
+    def __init__(
+        self, reading: AuditReading | None, checkpoint: Callable[[], str] = str, audit: Audit = NO_AUDIT
+    ) -> None:
         """Without `reading`, the trail is off. `checkpoint` returns the last one."""
         self._opened = reading
         self._checkpoint = checkpoint
+        self._dashboards = DashboardAudit(audit)
 
     async def ListAuditEntries(
         self, request: pb.ListAuditEntriesRequest, context: Context
@@ -61,6 +67,12 @@ class AuditServicer(AuditServiceServicer):
         response = pb.VerifyAuditResponse(checkpoint=self._checkpoint())
         fill_verdicts(response, verdicts)
         return response
+
+    async def RecordDashboardEvents(
+        self, request: pb.RecordDashboardEventsRequest, context: Context
+    ) -> pb.RecordDashboardEventsResponse:
+        self._dashboards.record(current_caller(), dashboard_events(request), request.lost)
+        return pb.RecordDashboardEventsResponse()
 
     def _reading(self) -> AuditReading:
         """Raises PermissionDenied for a caller that may not see every agent."""

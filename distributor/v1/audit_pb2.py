@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64istributor/v1/audit.proto\x12\x0e\x64istributor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x01\n\x0b\x41uditFilter\x12)\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x12\n\ncommand_id\x18\x05 \x01(\t\x12\r\n\x05types\x18\x06 \x03(\t\x12\x10\n\x08outcomes\x18\x07 \x03(\t\"\x91\x03\n\nAuditEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12\x12\n\nactor_kind\x18\x06 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x14\n\x0con_behalf_of\x18\x08 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\t \x01(\t\x12\x10\n\x08\x61gent_id\x18\n \x01(\t\x12\x13\n\x0b\x63ommand_ids\x18\x0b \x03(\t\x12\r\n\x05\x63ount\x18\x0c \x01(\x03\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x38\n\x07\x64\x65tails\x18\x0e \x03(\x0b\x32\'.distributor.v1.AuditEntry.DetailsEntry\x12\x0e\n\x06key_id\x18\x0f \x01(\t\x12\x10\n\x08tampered\x18\x10 \x01(\x08\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"m\n\x17ListAuditEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12+\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1b.distributor.v1.AuditFilter\"`\n\x18ListAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.distributor.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x12\x45xportAuditRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.distributor.v1.AuditFilter\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\"B\n\x13\x45xportAuditResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.distributor.v1.AuditEntry\")\n\x12VerifyAuditRequest\x12\x13\n\x0b\x63heckpoints\x18\x01 \x03(\t\"\x81\x02\n\x13VerifyAuditResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12\x16\n\x0epruned_through\x18\x03 \x01(\x03\x12\x30\n\x0cpruned_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06origin\x18\x05 \x01(\t\x12\x11\n\twitnesses\x18\x06 \x01(\x05\x12\x14\n\x0cunverifiable\x18\x07 \x01(\x05\x12.\n\x08verdicts\x18\x08 \x03(\x0b\x32\x1c.distributor.v1.AuditVerdict\x12\x12\n\ncheckpoint\x18\t \x01(\t\"j\n\x0c\x41uditVerdict\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05holds\x18\x02 \x01(\x08\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12.\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x1c.distributor.v1.AuditFinding\".\n\x0c\x41uditFinding\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0c\n\x04text\x18\x02 \x01(\t2\xa7\x02\n\x0c\x41uditService\x12\x65\n\x10ListAuditEntries\x12\'.distributor.v1.ListAuditEntriesRequest\x1a(.distributor.v1.ListAuditEntriesResponse\x12X\n\x0b\x45xportAudit\x12\".distributor.v1.ExportAuditRequest\x1a#.distributor.v1.ExportAuditResponse0\x01\x12V\n\x0bVerifyAudit\x12\".distributor.v1.VerifyAuditRequest\x1a#.distributor.v1.VerifyAuditResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64istributor/v1/audit.proto\x12\x0e\x64istributor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x01\n\x0b\x41uditFilter\x12)\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x12\n\ncommand_id\x18\x05 \x01(\t\x12\r\n\x05types\x18\x06 \x03(\t\x12\x10\n\x08outcomes\x18\x07 \x03(\t\"\x91\x03\n\nAuditEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12\x12\n\nactor_kind\x18\x06 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x14\n\x0con_behalf_of\x18\x08 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\t \x01(\t\x12\x10\n\x08\x61gent_id\x18\n \x01(\t\x12\x13\n\x0b\x63ommand_ids\x18\x0b \x03(\t\x12\r\n\x05\x63ount\x18\x0c \x01(\x03\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x38\n\x07\x64\x65tails\x18\x0e \x03(\x0b\x32\'.distributor.v1.AuditEntry.DetailsEntry\x12\x0e\n\x06key_id\x18\x0f \x01(\t\x12\x10\n\x08tampered\x18\x10 \x01(\x08\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"m\n\x17ListAuditEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12+\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1b.distributor.v1.AuditFilter\"`\n\x18ListAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.distributor.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x12\x45xportAuditRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.distributor.v1.AuditFilter\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\"B\n\x13\x45xportAuditResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.distributor.v1.AuditEntry\")\n\x12VerifyAuditRequest\x12\x13\n\x0b\x63heckpoints\x18\x01 \x03(\t\"\x81\x02\n\x13VerifyAuditResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12\x16\n\x0epruned_through\x18\x03 \x01(\x03\x12\x30\n\x0cpruned_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06origin\x18\x05 \x01(\t\x12\x11\n\twitnesses\x18\x06 \x01(\x05\x12\x14\n\x0cunverifiable\x18\x07 \x01(\x05\x12.\n\x08verdicts\x18\x08 \x03(\x0b\x32\x1c.distributor.v1.AuditVerdict\x12\x12\n\ncheckpoint\x18\t \x01(\t\"j\n\x0c\x41uditVerdict\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05holds\x18\x02 \x01(\x08\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12.\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x1c.distributor.v1.AuditFinding\".\n\x0c\x41uditFinding\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xdf\x01\n\x0e\x44\x61shboardEvent\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".distributor.v1.DashboardEventKind\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0b\x63ommand_ids\x18\x04 \x03(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\x03\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0e\n\x06method\x18\x07 \x01(\t\x12\x10\n\x08token_id\x18\x08 \x01(\t\x12&\n\x03\x61ge\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"\\\n\x1cRecordDashboardEventsRequest\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.distributor.v1.DashboardEvent\x12\x0c\n\x04lost\x18\x02 \x01(\x03\"\x1f\n\x1dRecordDashboardEventsResponse*\xcf\x02\n\x12\x44\x61shboardEventKind\x12$\n DASHBOARD_EVENT_KIND_UNSPECIFIED\x10\x00\x12$\n DASHBOARD_EVENT_KIND_RESULT_READ\x10\x01\x12$\n DASHBOARD_EVENT_KIND_OUTPUT_READ\x10\x02\x12\"\n\x1e\x44\x41SHBOARD_EVENT_KIND_CONNECTED\x10\x03\x12%\n!DASHBOARD_EVENT_KIND_DISCONNECTED\x10\x04\x12\'\n#DASHBOARD_EVENT_KIND_CALLER_REFUSED\x10\x05\x12*\n&DASHBOARD_EVENT_KIND_PERMISSION_DENIED\x10\x06\x12\'\n#DASHBOARD_EVENT_KIND_LIMIT_EXCEEDED\x10\x07\x32\x9d\x03\n\x0c\x41uditService\x12\x65\n\x10ListAuditEntries\x12\'.distributor.v1.ListAuditEntriesRequest\x1a(.distributor.v1.ListAuditEntriesResponse\x12X\n\x0b\x45xportAudit\x12\".distributor.v1.ExportAuditRequest\x1a#.distributor.v1.ExportAuditResponse0\x01\x12V\n\x0bVerifyAudit\x12\".distributor.v1.VerifyAuditRequest\x1a#.distributor.v1.VerifyAuditResponse\x12t\n\x15RecordDashboardEvents\x12,.distributor.v1.RecordDashboardEventsRequest\x1a-.distributor.v1.RecordDashboardEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,28 +35,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AUDITENTRY_DETAILSENTRY']._loaded_options = None
   _globals['_AUDITENTRY_DETAILSENTRY']._serialized_options = b'8\001'
-  _globals['_AUDITFILTER']._serialized_start=80
-  _globals['_AUDITFILTER']._serialized_end=266
-  _globals['_AUDITENTRY']._serialized_start=269
-  _globals['_AUDITENTRY']._serialized_end=670
-  _globals['_AUDITENTRY_DETAILSENTRY']._serialized_start=624
-  _globals['_AUDITENTRY_DETAILSENTRY']._serialized_end=670
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=672
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=781
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=783
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=879
-  _globals['_EXPORTAUDITREQUEST']._serialized_start=881
-  _globals['_EXPORTAUDITREQUEST']._serialized_end=986
-  _globals['_EXPORTAUDITRESPONSE']._serialized_start=988
-  _globals['_EXPORTAUDITRESPONSE']._serialized_end=1054
-  _globals['_VERIFYAUDITREQUEST']._serialized_start=1056
-  _globals['_VERIFYAUDITREQUEST']._serialized_end=1097
-  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1100
-  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1357
-  _globals['_AUDITVERDICT']._serialized_start=1359
-  _globals['_AUDITVERDICT']._serialized_end=1465
-  _globals['_AUDITFINDING']._serialized_start=1467
-  _globals['_AUDITFINDING']._serialized_end=1513
-  _globals['_AUDITSERVICE']._serialized_start=1516
-  _globals['_AUDITSERVICE']._serialized_end=1811
+  _globals['_DASHBOARDEVENTKIND']._serialized_start=1901
+  _globals['_DASHBOARDEVENTKIND']._serialized_end=2236
+  _globals['_AUDITFILTER']._serialized_start=112
+  _globals['_AUDITFILTER']._serialized_end=298
+  _globals['_AUDITENTRY']._serialized_start=301
+  _globals['_AUDITENTRY']._serialized_end=702
+  _globals['_AUDITENTRY_DETAILSENTRY']._serialized_start=656
+  _globals['_AUDITENTRY_DETAILSENTRY']._serialized_end=702
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=704
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=813
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=815
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=911
+  _globals['_EXPORTAUDITREQUEST']._serialized_start=913
+  _globals['_EXPORTAUDITREQUEST']._serialized_end=1018
+  _globals['_EXPORTAUDITRESPONSE']._serialized_start=1020
+  _globals['_EXPORTAUDITRESPONSE']._serialized_end=1086
+  _globals['_VERIFYAUDITREQUEST']._serialized_start=1088
+  _globals['_VERIFYAUDITREQUEST']._serialized_end=1129
+  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1132
+  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1389
+  _globals['_AUDITVERDICT']._serialized_start=1391
+  _globals['_AUDITVERDICT']._serialized_end=1497
+  _globals['_AUDITFINDING']._serialized_start=1499
+  _globals['_AUDITFINDING']._serialized_end=1545
+  _globals['_DASHBOARDEVENT']._serialized_start=1548
+  _globals['_DASHBOARDEVENT']._serialized_end=1771
+  _globals['_RECORDDASHBOARDEVENTSREQUEST']._serialized_start=1773
+  _globals['_RECORDDASHBOARDEVENTSREQUEST']._serialized_end=1865
+  _globals['_RECORDDASHBOARDEVENTSRESPONSE']._serialized_start=1867
+  _globals['_RECORDDASHBOARDEVENTSRESPONSE']._serialized_end=1898
+  _globals['_AUDITSERVICE']._serialized_start=2239
+  _globals['_AUDITSERVICE']._serialized_end=2652
 # @@protoc_insertion_point(module_scope)

@@ -5,9 +5,11 @@ The audit trail, for administrators. docs/audit.md describes it."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +20,46 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _DashboardEventKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DashboardEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DashboardEventKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DASHBOARD_EVENT_KIND_UNSPECIFIED: _DashboardEventKind.ValueType  # 0
+    DASHBOARD_EVENT_KIND_RESULT_READ: _DashboardEventKind.ValueType  # 1
+    """A result was sent to a dashboard."""
+    DASHBOARD_EVENT_KIND_OUTPUT_READ: _DashboardEventKind.ValueType  # 2
+    """Output was sent to a dashboard; once for each subscription and download."""
+    DASHBOARD_EVENT_KIND_CONNECTED: _DashboardEventKind.ValueType  # 3
+    """A dashboard connected, or its user signed in on the page."""
+    DASHBOARD_EVENT_KIND_DISCONNECTED: _DashboardEventKind.ValueType  # 4
+    DASHBOARD_EVENT_KIND_CALLER_REFUSED: _DashboardEventKind.ValueType  # 5
+    """Refused: credentials that do not count."""
+    DASHBOARD_EVENT_KIND_PERMISSION_DENIED: _DashboardEventKind.ValueType  # 6
+    """Refused: a user that may not."""
+    DASHBOARD_EVENT_KIND_LIMIT_EXCEEDED: _DashboardEventKind.ValueType  # 7
+    """Refused: a limit was reached."""
+
+class DashboardEventKind(_DashboardEventKind, metaclass=_DashboardEventKindEnumTypeWrapper):
+    """What happened at a bridge."""
+
+DASHBOARD_EVENT_KIND_UNSPECIFIED: DashboardEventKind.ValueType  # 0
+DASHBOARD_EVENT_KIND_RESULT_READ: DashboardEventKind.ValueType  # 1
+"""A result was sent to a dashboard."""
+DASHBOARD_EVENT_KIND_OUTPUT_READ: DashboardEventKind.ValueType  # 2
+"""Output was sent to a dashboard; once for each subscription and download."""
+DASHBOARD_EVENT_KIND_CONNECTED: DashboardEventKind.ValueType  # 3
+"""A dashboard connected, or its user signed in on the page."""
+DASHBOARD_EVENT_KIND_DISCONNECTED: DashboardEventKind.ValueType  # 4
+DASHBOARD_EVENT_KIND_CALLER_REFUSED: DashboardEventKind.ValueType  # 5
+"""Refused: credentials that do not count."""
+DASHBOARD_EVENT_KIND_PERMISSION_DENIED: DashboardEventKind.ValueType  # 6
+"""Refused: a user that may not."""
+DASHBOARD_EVENT_KIND_LIMIT_EXCEEDED: DashboardEventKind.ValueType  # 7
+"""Refused: a limit was reached."""
+Global___DashboardEventKind: _TypeAlias = DashboardEventKind  # noqa: Y015
 
 @_typing.final
 class AuditFilter(_message.Message):
@@ -407,3 +449,101 @@ class AuditFinding(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditFinding: _TypeAlias = AuditFinding  # noqa: Y015
+
+@_typing.final
+class DashboardEvent(_message.Message):
+    """One kind of event of one user, or several that happened together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    COMMAND_IDS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    kind: Global___DashboardEventKind.ValueType
+    user: _builtins.str
+    """The name in the token of the dashboard; empty if no token counted."""
+    address: _builtins.str
+    """The IP address of the dashboard, in its canonical form; empty if not known."""
+    count: _builtins.int
+    """How many events; at least 1."""
+    reason: _builtins.str
+    """A reason code."""
+    method: _builtins.str
+    """The message or route, such as dashboard:connect or /api/audit."""
+    token_id: _builtins.str
+    """The id of the dashboard's token, when it connects."""
+    @_builtins.property
+    def command_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 20, and no more than `count`."""
+
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """How long ago the first of the events happened."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___DashboardEventKind.ValueType = ...,
+        user: _builtins.str = ...,
+        address: _builtins.str = ...,
+        command_ids: _abc.Iterable[_builtins.str] | None = ...,
+        count: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        method: _builtins.str = ...,
+        token_id: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "age", b"age", "command_ids", b"command_ids", "count", b"count", "kind", b"kind", "method", b"method", "reason", b"reason", "token_id", b"token_id", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DashboardEvent: _TypeAlias = DashboardEvent  # noqa: Y015
+
+@_typing.final
+class RecordDashboardEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    lost: _builtins.int
+    """How many more events were lost, because the server was away for too long."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___DashboardEvent]:
+        """At most 500. Recorded all or none."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___DashboardEvent] | None = ...,
+        lost: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "lost", b"lost"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordDashboardEventsRequest: _TypeAlias = RecordDashboardEventsRequest  # noqa: Y015
+
+@_typing.final
+class RecordDashboardEventsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordDashboardEventsResponse: _TypeAlias = RecordDashboardEventsResponse  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """Reads and verifies the audit trail. Reading it is recorded in it.
+    """Reads, verifies and adds to the audit trail. Reading it is recorded in it.
     """
 
     def __init__(self, channel):
@@ -50,10 +50,15 @@ class AuditServiceStub:
                 request_serializer=distributor_dot_v1_dot_audit__pb2.VerifyAuditRequest.SerializeToString,
                 response_deserializer=distributor_dot_v1_dot_audit__pb2.VerifyAuditResponse.FromString,
                 _registered_method=True)
+        self.RecordDashboardEvents = channel.unary_unary(
+                '/distributor.v1.AuditService/RecordDashboardEvents',
+                request_serializer=distributor_dot_v1_dot_audit__pb2.RecordDashboardEventsRequest.SerializeToString,
+                response_deserializer=distributor_dot_v1_dot_audit__pb2.RecordDashboardEventsResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
-    """Reads and verifies the audit trail. Reading it is recorded in it.
+    """Reads, verifies and adds to the audit trail. Reading it is recorded in it.
     """
 
     def ListAuditEntries(self, request, context):
@@ -77,6 +82,13 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordDashboardEvents(self, request, context):
+        """For bridges: records what dashboards did there. Answered likewise if the server keeps no trail.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +107,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     request_deserializer=distributor_dot_v1_dot_audit__pb2.VerifyAuditRequest.FromString,
                     response_serializer=distributor_dot_v1_dot_audit__pb2.VerifyAuditResponse.SerializeToString,
             ),
+            'RecordDashboardEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordDashboardEvents,
+                    request_deserializer=distributor_dot_v1_dot_audit__pb2.RecordDashboardEventsRequest.FromString,
+                    response_serializer=distributor_dot_v1_dot_audit__pb2.RecordDashboardEventsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'distributor.v1.AuditService', rpc_method_handlers)
@@ -104,7 +121,7 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """Reads and verifies the audit trail. Reading it is recorded in it.
+    """Reads, verifies and adds to the audit trail. Reading it is recorded in it.
     """
 
     @staticmethod
@@ -178,6 +195,33 @@ class AuditService:
             '/distributor.v1.AuditService/VerifyAudit',
             distributor_dot_v1_dot_audit__pb2.VerifyAuditRequest.SerializeToString,
             distributor_dot_v1_dot_audit__pb2.VerifyAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordDashboardEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/distributor.v1.AuditService/RecordDashboardEvents',
+            distributor_dot_v1_dot_audit__pb2.RecordDashboardEventsRequest.SerializeToString,
+            distributor_dot_v1_dot_audit__pb2.RecordDashboardEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

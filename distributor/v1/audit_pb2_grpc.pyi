@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuditServiceStub:
-    """Reads and verifies the audit trail. Reading it is recorded in it."""
+    """Reads, verifies and adds to the audit trail. Reading it is recorded in it."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -39,10 +39,12 @@ class AuditServiceStub:
     """Oldest first."""
     VerifyAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditRequest, _audit_pb2.VerifyAuditResponse]
     """Computes everything anew from what is stored. May take seconds."""
+    RecordDashboardEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.RecordDashboardEventsRequest, _audit_pb2.RecordDashboardEventsResponse]
+    """For bridges: records what dashboards did there. Answered likewise if the server keeps no trail."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
-    """Reads and verifies the audit trail. Reading it is recorded in it."""
+    """Reads, verifies and adds to the audit trail. Reading it is recorded in it."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEntriesRequest, _audit_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
@@ -51,9 +53,11 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Oldest first."""
     VerifyAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditRequest, _audit_pb2.VerifyAuditResponse]  # type: ignore[assignment]
     """Computes everything anew from what is stored. May take seconds."""
+    RecordDashboardEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.RecordDashboardEventsRequest, _audit_pb2.RecordDashboardEventsResponse]  # type: ignore[assignment]
+    """For bridges: records what dashboards did there. Answered likewise if the server keeps no trail."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reads and verifies the audit trail. Reading it is recorded in it."""
+    """Reads, verifies and adds to the audit trail. Reading it is recorded in it."""
 
     @_abc_1.abstractmethod
     def ListAuditEntries(
@@ -78,5 +82,13 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.VerifyAuditResponse, _abc.Awaitable[_audit_pb2.VerifyAuditResponse]]:
         """Computes everything anew from what is stored. May take seconds."""
+
+    @_abc_1.abstractmethod
+    def RecordDashboardEvents(
+        self,
+        request: _audit_pb2.RecordDashboardEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.RecordDashboardEventsResponse, _abc.Awaitable[_audit_pb2.RecordDashboardEventsResponse]]:
+        """For bridges: records what dashboards did there. Answered likewise if the server keeps no trail."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -30,6 +30,7 @@ def refusal(caller: Caller | None, need: Need) -> type[DistributorError] | None:
         (Need.VIEWER, {"viewer", "operator", "admin"}),
         (Need.OPERATOR, {"operator", "admin"}),
         (Need.ADMIN, {"admin"}),
+        (Need.DELEGATE, {"delegate"}),
     ],
 )
 def test_who_meets_each_need(need: Need, permitted: set[str]) -> None:
