@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from distributor.conformance.agent_process import AgentProcess
 from distributor.conformance.hello_check import check_hello
 from distributor.conformance.message_check import check_messages
 from distributor.conformance.message_text import text
-from distributor.conformance.messages import verdict
+from distributor.conformance.messages import HALT_REASON, verdict
 from distributor.conformance.scripted_gateway import ScriptedGateway
 from distributor.conformance.scripted_session import ScriptedSession
 from distributor.conformance.unmet import Unmet
@@ -34,6 +35,7 @@ class AgentSessions:
         self._folder = folder
         self._sessions: list[ScriptedSession] = []
         self._ids: set[str] = set()
+        self._stops: set[str] = set()
 
     # The agent
 
@@ -84,11 +86,17 @@ class AgentSessions:
         return session
 
     async def welcome(self, **welcome: Any) -> None:
-        """Welcome the current stream. Unless `verdicts` are given, keep the commands of this scenario, stop others."""
+        """Welcome the current stream. Unless `verdicts` are given, keep the commands of this scenario, stop others.
+
+        An emergency stop that another scenario left in force is over.
+        """
         session = self.current
         welcome.setdefault("verdicts", tuple(self._verdict(held) for held in held_by(session.hello)))
         welcome.setdefault("heartbeat_interval", HEARTBEAT_SECONDS)
         await session.welcome(epoch=len(self._sessions), **welcome)
+        remembered = session.hello.halts.stop_id
+        if remembered and remembered not in self._stops:
+            await self.resume(remembered)
         if any(held.command_id not in self._ids for held in session.hello.running):
             await session.until(lambda seen: any(m.HasField("heartbeat") and not m.heartbeat.running for m in seen))
 
@@ -103,6 +111,22 @@ class AgentSessions:
         await self.gateway.set_serving(True)
         if self._sessions and not self.current.ended:
             self.current.drop()
+
+    def new_stop(self) -> str:
+        """The id of a new emergency stop of this scenario."""
+        stop_id = str(uuid.uuid4())
+        self._stops.add(stop_id)
+        return stop_id
+
+    async def halt(self) -> str:
+        """Halt the agent on the current stream. Returns the id of the emergency stop."""
+        stop_id = self.new_stop()
+        await self.current.send(gateway.ConnectResponse(halt=gateway.Halt(stop_id=stop_id, reason=HALT_REASON)))
+        return stop_id
+
+    async def resume(self, stop_id: str) -> None:
+        """End an emergency stop on the current stream."""
+        await self.current.send(gateway.ConnectResponse(resume=gateway.Resume(stop_id=stop_id)))
 
     async def dropped(self) -> ScriptedSession:
         """Cut the current stream; the next, not welcomed yet."""

@@ -45,6 +45,7 @@ def check_messages(hello: gateway.Hello, messages: Sequence[gateway.ConnectReque
             _check_output(message, output, ends)
         for result in message.results:
             _check_result(message, result)
+        _check_halted(message)
 
 
 def _check_heartbeat(message: gateway.ConnectRequest, number: int) -> None:
@@ -90,6 +91,15 @@ def _check_result(message: gateway.ConnectRequest, result: gateway.Result) -> No
         check_value(result.data, "data")
     except NotJson as error:
         raise Unmet(f"{text(message)}: {error}", "a result whose data is JSON") from error
+
+
+def _check_halted(message: gateway.ConnectRequest) -> None:
+    halted = message.halted
+    _require(bool(halted.stop_id) == message.HasField("halted"), message, "a Halted that names its emergency stop")
+    _require(len(halted.running) <= MAX_HELD, message, f"at most {MAX_HELD} commands in Halted")
+    for one in halted.running:
+        _require(1 <= len(one.command_id) <= MAX_ID_CHARS, message, f"ids of 1 to {MAX_ID_CHARS} characters in Halted")
+        _require(len(one.survivors) <= MAX_SURVIVORS, message, f"at most {MAX_SURVIVORS} survivors")
 
 
 def _require(condition: object, message: gateway.ConnectRequest, expected: str) -> None:

@@ -65,6 +65,9 @@ def _parts(message: gateway.ConnectRequest) -> Iterator[str]:
         finding = _name(gateway.CancelFinding, report.finding)
         yield f"CancelReport {_short(report.command_id)} {finding}"
     yield from (f"Extension {_short(part.command_id)}" for part in message.extensions)
+    if message.HasField("halted"):
+        running = [_short(one.command_id) for one in message.halted.running]
+        yield f"Halted ({', '.join(running[:SHOWN]) or 'nothing'} running)"
     if message.HasField("goodbye"):
         yield "Goodbye"
 

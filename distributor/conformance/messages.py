@@ -9,6 +9,7 @@ from distributor.v1 import command_pb2
 
 CONFORMANCE: Final = "CONFORMANCE"
 """The command type that an agent under test offers besides PING."""
+HALT_REASON: Final = "conformance"
 
 
 def welcome(
@@ -18,11 +19,13 @@ def welcome(
     verdicts: tuple[gateway.HeldCommandVerdict, ...] = (),
     accepts_gzip: bool = False,
     epoch: int = 1,
+    halt: str = "",
     **limits: int,
 ) -> gateway.ConnectResponse:
     """A Welcome with the defaults of a real server.
 
-    Times are in seconds. `limits` are `max_output`, `max_chunk` and `max_result`, in bytes.
+    Times are in seconds. `halt` is the id of an emergency stop in force.
+    `limits` are `max_output`, `max_chunk` and `max_result`, in bytes.
     """
     message = gateway.ConnectResponse()
     message.welcome.epoch = epoch
@@ -35,6 +38,8 @@ def welcome(
         raise TypeError(f"there are no limits {', '.join(limits)}")
     message.welcome.verdicts.extend(verdicts)
     message.welcome.accepts_gzip = accepts_gzip
+    if halt:
+        message.welcome.halt.CopyFrom(gateway.Halt(stop_id=halt, reason=HALT_REASON))
     return message
 
 

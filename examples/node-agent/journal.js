@@ -1,10 +1,11 @@
 'use strict';
 // The durable record of an agent: a file with one JSON object per line, synced before anything depends on it.
 //
-//   {"journal": name}                        the first line
+//   {"journal": name, "halt": …}             the first line
 //   {"held": {id, lease, result}}            a command, before its handler is called; again with its result, or with
 //                                            `withdrawn` if it will never start
 //   {"forgotten": id, "again": boolean}      its result was acknowledged; `again`: the id may be started again
+//   {"halt": {stop_id, reason}}             an emergency stop is in force; null: it is over
 
 const crypto = require('node:crypto');
 const fs = require('node:fs');
@@ -28,9 +29,9 @@ class Journal {
   }
 
   // `held` maps each command whose result was not acknowledged to {id, lease, result}; `done` has the ids that must not
-  // be started again.
+  // be started again. `halt` is the emergency stop in force, or null.
   constructor(file) {
-    Object.assign(this, { file, name: crypto.randomUUID(), held: new Map(), done: new Set() });
+    Object.assign(this, { file, name: crypto.randomUUID(), held: new Map(), done: new Set(), halt: null });
     const lines = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').split('\n') : [];
     for (const line of lines) {
       try {
@@ -55,7 +56,7 @@ class Journal {
     entries.forEach((entry) => this.#apply(entry));
   }
 
-  // Adds a line about a command that has run. If that fails, it counts until the agent ends.
+  // Adds a line about what has happened, such as a command that has run. If that fails, it counts until the agent ends.
   note(entry) {
     try {
       this.write(entry);
@@ -69,8 +70,9 @@ class Journal {
     fs.appendFileSync(this.descriptor, entries.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
   }
 
-  #apply({ journal, held, forgotten, again }) {
+  #apply({ journal, held, forgotten, again, halt }) {
     if (journal) this.name = journal;
+    if (halt !== undefined) this.halt = halt;
     if (held) this.held.set(held.id, held);
     if (!forgotten) return;
     this.held.delete(forgotten);
@@ -87,7 +89,8 @@ class Journal {
       fs.rmSync(fresh, { force: true });
       this.descriptor = fs.openSync(fresh, 'a', 0o600);
       const done = [...this.done].map((id) => ({ forgotten: id, again: false }));
-      this.#append([{ journal: this.name }, ...done, ...[...this.held.values()].map((held) => ({ held }))]);
+      const begin = { journal: this.name, halt: this.halt };
+      this.#append([begin, ...done, ...[...this.held.values()].map((held) => ({ held }))]);
       fs.fsyncSync(this.descriptor);
       fs.renameSync(fresh, this.file);
     } catch (error) {

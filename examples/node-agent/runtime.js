@@ -118,10 +118,15 @@ class Agent {
     }
   }
 
+  // Commands that occupy slots, so neither a PING nor one that will never start.
+  get running() {
+    const running = [...this.held.values()].filter((held) => !held.result);
+    return [...running, ...this.disowned].filter((held) => held.slots > 0);
+  }
+
   // Slots in use.
   get busy() {
-    const running = [...this.held.values()].filter((held) => !held.result);
-    return [...running, ...this.disowned].reduce((sum, held) => sum + held.slots, 0);
+    return this.running.reduce((sum, held) => sum + held.slots, 0);
   }
 
   // Serves until it has left. Throws if the server refuses it for good.

@@ -16,8 +16,11 @@ const Gateway = grpc.loadPackageDefinition(loader.loadSync('distributor/v1/agent
 const MOST_PARTS = 20; // of each kind in a message
 const MAX_MESSAGE_BYTES = 8 * 1024 * 1024;
 const GOODBYE_SECONDS = 5;
-const BUSY = 'REFUSAL_CODE_BUSY';
-const STALE = 'REFUSAL_CODE_STALE';
+const DUPLICATE = { code: 'REFUSAL_CODE_DUPLICATE' };
+const UNSUPPORTED = { code: 'REFUSAL_CODE_UNSUPPORTED' };
+const STALE = { code: 'REFUSAL_CODE_STALE' };
+const BUSY = { code: 'REFUSAL_CODE_BUSY' };
+const HALTED = { ...BUSY, reason: { code: 'emergency_stop', message: 'an emergency stop is in force' } };
 const REASON_CODE = /^[a-z][a-z0-9_]{0,63}$/;
 
 class Stream {
@@ -26,6 +29,7 @@ class Stream {
     Object.assign(this, { sequence: 0, beatAt: now(), heardAt: now(), interval: 10, startWithin: 0, leftAt: Infinity });
     this.sentAt = new Map([[0, now()]]); // of each heartbeat; the Hello counts as 0
     this.unanswered = new Set(); // results sent, not acknowledged
+    this.haltSaid = -1; // how many commands ran when the latest Halted was sent
   }
 
   // Returns how it ended.
@@ -52,6 +56,7 @@ class Stream {
       unacknowledged: listed([...held.values()].filter((one) => one.result)),
       orphan_after: orphanAfter > 0 ? { seconds: Math.floor(orphanAfter), nanos: (orphanAfter % 1) * 1e9 } : null,
       accepts_gzip: true,
+      halts: { stop_id: journal.halt?.stop_id ?? '' },
     };
   }
 
@@ -99,10 +104,12 @@ class Stream {
     if (message.drain) this.#move(seconds(message.drain.reconnect_after));
     if (message.stop) this.agent.leave();
     if (message.probe) this.beat();
+    if (message.halt) this.#halt(message.halt);
+    if (message.resume) this.#resume();
     this.flush();
   }
 
-  #welcome({ heartbeat_interval: interval, start_within: startWithin, limits, verdicts }) {
+  #welcome({ heartbeat_interval: interval, start_within: startWithin, limits, verdicts, halt }) {
     this.#heard(0);
     Object.assign(this, { open: true, interval: seconds(interval) || 10, startWithin: seconds(startWithin) });
     this.agent.limits = {
@@ -112,6 +119,7 @@ class Stream {
     };
     const verdictOf = new Map(verdicts.map((verdict) => [verdict.command_id, verdict]));
     for (const held of [...this.agent.held.values()]) this.#settle(held, verdictOf.get(held.id));
+    if (halt) this.#halt(halt);
     this.beat(); // At once, as after a late Welcome nothing is fresh until a heartbeat is answered.
   }
 
@@ -120,6 +128,24 @@ class Stream {
     else if (verdict?.verdict === 'VERDICT_STOP') this.agent.disown(held, held.withdrawn);
     else if (held.withdrawn) this.#refuseLate(held);
     else held.rewind(verdict?.output_offset ?? 0);
+  }
+
+  // An emergency stop: ends all work and starts none until Resume.
+  #halt({ stop_id, reason }) {
+    this.agent.journal.note({ halt: { stop_id, reason } });
+    this.haltSaid = -1;
+    for (const held of this.agent.running) {
+      const waits = held.command;
+      if (waits) this.agent.withdraw(held);
+      if (waits) this.#refuseLate(held, HALTED);
+      else held.stop('emergency_stop');
+    }
+    this.beat();
+  }
+
+  #resume() {
+    this.agent.journal.note({ halt: null });
+    this.beat();
   }
 
   // The server has answered a heartbeat, or the Hello (0).
@@ -178,9 +204,9 @@ class Stream {
       const known = this.agent.held.get(command.command_id);
       const held = known?.withdrawn && lease !== known.lease ? null : known;
       const slots = command.type === 'PING' ? 0 : command.slots || 1; // A PING has room of its own.
-      const refusal = held ? '' : this.#refusal(command, slots, freshUntil);
+      const refusal = held ? null : this.#refusal(command, slots, freshUntil);
       if (held) this.#deliveredAgain(held, lease);
-      else if (refusal) refused.push({ command_id: command.command_id, lease_id: lease, code: refusal });
+      else if (refusal) refused.push({ command_id: command.command_id, lease_id: lease, ...refusal });
       else added.push(this.agent.hold(command.command_id, lease, { slots, command, freshUntil }));
     }
     try {
@@ -188,7 +214,7 @@ class Stream {
     } catch (error) {
       console.error('refusing commands, the journal cannot be written:', error.message);
       for (const { id } of added) this.agent.held.delete(id);
-      refused = [...refused, ...added.map((held) => ({ ...held.names, code: BUSY }))];
+      refused = [...refused, ...added.map((held) => ({ ...held.names, ...BUSY }))];
       added = [];
     }
     // Handlers are called once their Received is on its way: one that blocks must not cause a redelivery.
@@ -206,14 +232,15 @@ class Stream {
 
   #refusal({ command_id: id, type }, slots, freshUntil) {
     const { journal, handlers, leaving, busy, capacity } = this.agent;
-    if (journal.done.has(id)) return 'REFUSAL_CODE_DUPLICATE';
-    if (!id || !Object.hasOwn(handlers, type)) return 'REFUSAL_CODE_UNSUPPORTED';
+    if (journal.done.has(id)) return DUPLICATE;
+    if (!id || !Object.hasOwn(handlers, type)) return UNSUPPORTED;
     if (!(now() < freshUntil)) return STALE; // Also for a heartbeat that was never sent.
-    return slots > 0 && (leaving || busy + slots > capacity) ? BUSY : '';
+    if (slots > 0 && journal.halt) return HALTED;
+    return slots > 0 && (leaving || busy + slots > capacity) ? BUSY : null;
   }
 
   #refuse(refused) {
-    const stale = refused.some(({ code }) => code === STALE);
+    const stale = refused.some(({ code }) => code === STALE.code);
     this.#send(stale ? { heartbeat: this.#heartbeat(), refused } : { refused }); // So that the next delivery is fresh.
   }
 
@@ -229,9 +256,9 @@ class Stream {
   }
 
   // The server may have read its Received, so `agent.held` keeps it until a later heartbeat is answered.
-  #refuseLate(held) {
-    held.reportedAt = this.sequence + 1; // The refusal has this heartbeat.
-    this.#refuse([{ ...held.names, code: STALE }]);
+  #refuseLate(held, refusal = STALE) {
+    held.reportedAt = this.sequence + 1; // This heartbeat is with the refusal, or follows it.
+    this.#refuse([{ ...held.names, ...refusal }]);
   }
 
   // The server drains: go on here until another connection is ready.
@@ -257,12 +284,13 @@ class Stream {
   }
 
   #heartbeat() {
-    const { capacity, busy, leaving } = this.agent;
+    const { capacity, busy, leaving, journal } = this.agent;
     for (const [sequence, at] of this.sentAt) if (now() - at > this.startWithin) this.sentAt.delete(sequence);
     Object.assign(this, { beatAt: now(), sequence: this.sequence + 1 });
     this.sentAt.set(this.sequence, this.beatAt);
-    const credit = leaving ? 0 : Math.max(0, capacity - busy);
-    return { sequence: this.sequence, credit, running: busy, draining: leaving };
+    const credit = leaving || journal.halt ? 0 : Math.max(0, capacity - busy);
+    const problems = journal.halt ? [HALTED.reason] : [];
+    return { sequence: this.sequence, credit, running: busy, draining: leaving, problems };
   }
 
   tick() {
@@ -275,10 +303,20 @@ class Stream {
     if (!this.#isUsable()) return;
     for (let output; (output = this.#takeOutput()).length > 0; ) this.#send({ output });
     for (let results; (results = this.#takeResults()).length > 0; ) this.#send({ results });
+    if (this.agent.journal.halt) this.#reportHalt(this.agent.journal.halt);
     if (!this.next && !(this.agent.leaving && this.agent.held.size === 0)) return;
     this.#send({ goodbye: { reason: this.next ? 'the server drains' : 'leaving' } });
     this.leftAt = now();
     this.call.end();
+  }
+
+  // Says what still runs when that has changed; that nothing does only after the last result.
+  #reportHalt({ stop_id }) {
+    const running = this.agent.running.map(({ id }) => ({ command_id: id }));
+    const unsent = [...this.agent.held.values()].some((held) => held.result && !this.unanswered.has(held));
+    if (running.length === this.haltSaid || (running.length === 0 && unsent)) return;
+    this.haltSaid = running.length;
+    this.#send({ halted: { stop_id, running } });
   }
 
   #takeOutput() {

@@ -71,6 +71,7 @@ class Journal:
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     held: dict[str, tuple[str, pb.Result | None]] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
+    halt: str = ""
 
 
 @dataclass(eq=False)
@@ -144,6 +145,7 @@ class ModelAgent:
         self.stream: Stream | None = None
         self.tasks: set[asyncio.Task[Any]] = set()
         self.leaving = False
+        self.halt = journal.halt
         self.failures = 0
         self.one_by_one = False
         self.proven_at = math.inf
@@ -212,8 +214,12 @@ class ModelAgent:
             self.stream.flush()
 
     @property
+    def running(self) -> list[Held]:
+        return [*self.disowned, *(one for one in self.held.values() if not one.control and one.result is None)]
+
+    @property
     def busy(self) -> int:
-        return sum(not held.control and held.result is None for held in self.held.values()) + len(self.disowned)
+        return len(self.running)
 
     # Commands
 
@@ -295,6 +301,7 @@ class Stream:
         self.goodbye = False
         self.beat_due = False
         self.accepts_gzip = False
+        self.halt_said = -1
         self.sequence = 0
         self.beat_at = now()
         self.heard_at = now()
@@ -327,6 +334,7 @@ class Stream:
             running=[one for held, one in listed.items() if held.result is None],
             unacknowledged=[one for held, one in listed.items() if held.result],
             accepts_gzip=True,
+            halts=pb.HaltMemory(stop_id=agent.halt),
         )
         if agent.orphan_after:
             hello.orphan_after.FromNanoseconds(int(agent.orphan_after * 1e9))
@@ -371,6 +379,18 @@ class Stream:
             self.agent.leave()
         if message.HasField("probe"):
             self.beat_due = True
+        if message.HasField("halt"):
+            self.halt(message.halt.stop_id)
+        if message.HasField("resume"):
+            self.agent.halt = self.agent.journal.halt = ""
+            self.beat_due = True
+
+    def halt(self, stop_id: str) -> None:
+        self.agent.halt = self.agent.journal.halt = stop_id
+        self.halt_said = -1
+        for held in self.agent.running:
+            held.stop("emergency_stop")
+        self.beat_due = True
 
     def welcome(self, welcome: pb.Welcome) -> None:
         self.open = True
@@ -386,6 +406,8 @@ class Stream:
             if held:
                 self.settle(held, verdict)
         self.beat_due = True
+        if welcome.HasField("halt"):
+            self.halt(welcome.halt.stop_id)
 
     def settle(self, held: Held, verdict: pb.HeldCommandVerdict) -> None:
         if verdict.verdict not in (pb.VERDICT_STOP, pb.VERDICT_STORED):
@@ -444,7 +466,8 @@ class Stream:
             return
         refusal = self.refusal(command, after_heartbeat)
         if refusal:
-            self.answers.refused.add(**names, code=refusal)
+            reason = command_pb2.Reason(code="emergency_stop" if self.agent.halt else "")
+            self.answers.refused.add(**names, code=refusal, reason=reason)
             self.beat_due = self.beat_due or refusal == pb.REFUSAL_CODE_STALE
             return
         held = Held(**names, control=command.type == "PING")
@@ -472,6 +495,8 @@ class Stream:
             return pb.REFUSAL_CODE_UNSUPPORTED
         if now() - self.sent_at.get(after_heartbeat, -math.inf) >= self.start_within:
             return pb.REFUSAL_CODE_STALE
+        if self.agent.halt and command.type != "PING":
+            return pb.REFUSAL_CODE_BUSY
         if command.type != "PING" and (self.agent.leaving or self.agent.busy >= CAPACITY):
             return pb.REFUSAL_CODE_BUSY
         return None
@@ -512,6 +537,7 @@ class Stream:
                 if len(message.output) == 20:
                     return message
             self.add_result(message, held)
+        self.add_halted(message)
         return message if message.ListFields() else None
 
     def heartbeat(self, message: pb.ConnectRequest) -> pb.Heartbeat:
@@ -523,13 +549,26 @@ class Stream:
             not held.control for held in self.agent.held.values() if held.command_id in fresh
         )
         credit = 0 if self.agent.leaving else CAPACITY - running
-        return pb.Heartbeat(sequence=self.sequence, credit=credit, running=running, draining=self.agent.leaving)
+        beat = pb.Heartbeat(sequence=self.sequence, credit=credit, running=running, draining=self.agent.leaving)
+        if self.agent.halt:
+            beat.credit = 0
+            beat.problems.add(code="emergency_stop")
+        return beat
 
     def add_result(self, message: pb.ConnectRequest, held: Held) -> None:
         waits = self.agent.one_by_one and self.unanswered
         if held.result and held not in self.unanswered and not waits and len(message.results) < 20:
             self.unanswered.add(held)
             message.results.append(held.result)
+
+    def add_halted(self, message: pb.ConnectRequest) -> None:
+        running = self.agent.running
+        waits = any(held.result and held not in self.unanswered for held in self.agent.held.values())
+        if not self.agent.halt or len(running) == self.halt_said or (waits and not running):
+            return
+        self.halt_said = len(running)
+        message.halted.stop_id = self.agent.halt
+        message.halted.running.extend(pb.StillRunning(command_id=held.command_id) for held in running)
 
     def packed(self, message: pb.ConnectRequest) -> pb.ConnectRequest:
         if not self.accepts_gzip or message.ByteSize() < SMALL_BYTES:

@@ -20,6 +20,7 @@ async def stay_mute(port: int) -> None:
     """Send a valid Hello on one stream after another, and nothing else."""
     greeting = pb.ConnectRequest(hello=hello(types=["PING", "CONFORMANCE"], accepts_gzip=True))
     greeting.hello.orphan_after.FromSeconds(1)
+    greeting.hello.halts.SetInParent()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         while True:
             call = AgentGatewayServiceStub(channel).Connect(wait_for_ready=True)

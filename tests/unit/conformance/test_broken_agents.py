@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from distributor.conformance.catalogue import SCENARIOS
+from distributor.conformance.catalogue import CHAPTERS, SCENARIOS
 from distributor.conformance.score import Verdict
 from distributor.conformance.unmet import FAULT_OF_THE_KIT
 from tests.support.model_process import broken, played
@@ -130,6 +130,44 @@ FAULTS: Final = [
     ("cancel-after-verdict-stop", "if disowned.command_id == cancel.command_id:", "if False:"),
     ("cancel-after-verdict-stop", "cancel.lease_id, pb.CANCEL_FINDING_STOPPING)", "'', pb.CANCEL_FINDING_STOPPING)"),
     ("cancel-after-verdict-stop", "if self.stream and held.cancel_lease is not None:", "if False:"),
+    # Emergency stop
+    ("halt-while-running", 'held.stop("emergency_stop")', "pass"),
+    ("halt-while-running", 'held.stop("emergency_stop")', 'held.stop("cancelled")'),
+    (
+        "halt-while-running",
+        "message.halted.running.extend(pb.StillRunning(command_id=held.command_id) for held in running)",
+        "pass",
+    ),
+    ("halt-of-a-stubborn-command", "(waits and not running)", "running"),
+    (
+        "halt-of-a-stubborn-command",
+        "        running = self.agent.running\n",
+        "        running = [held for held in self.agent.running if not held.cause]\n",
+    ),
+    ("halted-agent-starts-nothing", 'if self.agent.halt and command.type != "PING":', "if False:"),
+    ("halted-agent-starts-nothing", 'if self.agent.halt and command.type != "PING":', "if self.agent.halt:"),
+    ("halted-agent-starts-nothing", 'code="emergency_stop" if self.agent.halt else ""', ""),
+    ("halted-agent-starts-nothing", 'self.agent.halt = self.agent.journal.halt = ""', "pass"),
+    (
+        "halt-right-after-a-command",
+        'held.stop("emergency_stop")',
+        'held.stop("emergency_stop" if held.last_sign else "")',
+    ),
+    ("halt-right-after-a-command", "message.halted.stop_id = self.agent.halt", "message.halted.stop_id = 'another'"),
+    ("halt-in-heartbeats", 'beat.problems.add(code="emergency_stop")', "pass"),
+    ("halt-in-heartbeats", "beat.credit = 0\n", "pass\n"),
+    (
+        "halt-in-heartbeats",
+        'self.agent.halt = self.agent.journal.halt = ""\n            self.beat_due = True',
+        'self.agent.halt = self.agent.journal.halt = ""',
+    ),
+    ("later-halt", "self.agent.journal.halt = stop_id", "self.agent.journal.halt = self.agent.halt or stop_id"),
+    ("later-halt", "self.halt_said = -1\n        for", "for"),
+    ("halt-in-the-welcome", 'if welcome.HasField("halt"):', "if False:"),
+    ("halt-over-a-reconnect", "stop_id=agent.halt)", 'stop_id="")'),
+    ("halt-over-a-reconnect", "self.halt_said = -1\n        self.seq", "self.agent.halt = ''\n        self.seq"),
+    ("halt-over-a-restart", "self.agent.journal.halt = stop_id", "stop_id"),
+    ("halt-over-a-restart", 'self.agent.journal.halt = ""', '""'),
     # Time limits
     ("time-limit", 'held.stop("time_limit")', "pass"),
     ("time-limit", "if now() >= held.deadline:", "if now() >= held.deadline + 30:"),
@@ -205,6 +243,17 @@ def test_a_broken_agent_fails(name: str, right: str, wrong: str) -> None:
     assert FAULT_OF_THE_KIT not in score.came
     assert score.expected
     assert score.came
+
+
+def test_an_agent_that_does_not_know_emergency_stops_skips_what_is_about_them() -> None:
+    old = broken("halts=pb.HaltMemory(stop_id=agent.halt),", "")
+    scored = [played(one, old) for one in CHAPTERS["halts"]]
+    assert {(score.verdict, score.came) for score in scored} == {(Verdict.SKIPPED, "no halts")}
+
+
+def test_a_later_scenario_ends_the_emergency_stop_of_an_earlier_one() -> None:
+    (one,) = (each for each in SCENARIOS if each.name == "run-a-command")
+    assert played(one, broken("self.halt = journal.halt", "self.halt = 'left'")).verdict is Verdict.PASSED
 
 
 @pytest.mark.parametrize("garbage", ["b'garbage'", "gzip.compress(b'garbage')", "gzip.compress(bytes(10_000_000))"])
