@@ -56,7 +56,8 @@ async def test_programs_that_the_agent_of_dev_runs_have_the_original_soft_limit(
     async with launched_program(*limited(*dev(tmp_path, ""), "--log-level=info"), environment=ENVIRONMENT) as program:
         for epoch in (1, 2):
             await program.line(f"epoch={epoch}")
-            exec_ = ("send", "--agent=dev-agent", "--follow", "--", "sh", "-c", "ulimit -Sn; ulimit -Hn")
+            token = f"--token-file={tmp_path / 'dev-credentials' / 'user.token'}"
+            exec_ = (token, "send", "--agent=dev-agent", "--follow", "--", "sh", "-c", "ulimit -Sn; ulimit -Hn")
             shown = await run_sender(address_of(program), *exec_)
             assert (shown.code, shown.stdout) == (0, f"{SOFT}\n{HARD}\n".encode())
             os.kill(agent_of(program), signal.SIGKILL)
