@@ -224,7 +224,9 @@ def server_parts(
         "loop watchdog": LoopWatchdog(settings.loop_stall_threshold).run,
         **(audit.loops if audit is not None else {}),
     }
-    limits = CommandLimits(settings.max_params_bytes, queue_limit=settings.queue_limit)
+    limits = CommandLimits(
+        settings.max_params_bytes, queue_limit=settings.queue_limit, caller_commands=settings.caller_commands
+    )
     service = CommandService(stores.commands, stores.reader, distributor, limits, relay.alarm)
     service.places = TypePlaces(stores.reader, policy)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches, holds)
@@ -325,6 +327,7 @@ def store_policy(settings: ServerSettings) -> StorePolicy:
         # An idempotency key must not outlive its command.
         idempotency_ms=min(IDEMPOTENCY_MS, retention_ms),
         queue_full=settings.queue_full,
+        caller_commands=settings.caller_commands,
         ageing_ms_per_priority=ms(settings.priority_ageing),
         offline_after_ms=ms(settings.offline_after),
         late_after_ms=ms(2 * settings.heartbeat_interval),

@@ -104,6 +104,17 @@ def stopped(agent_id: str, stop_id: str) -> FailedPrecondition:
     )
 
 
+def too_many_commands(new: NewCommand, limits: CommandLimits) -> ResourceExhausted:
+    """The caller has as many unfinished commands as it may."""
+    requester = new.requested_by
+    name = (requester.on_behalf_of or requester.subject) if requester is not None else "this caller"
+    return ResourceExhausted(
+        f"{name} has {limits.caller_commands:,} commands that have not ended, the limit (caller_commands)",
+        reason="TOO_MANY_COMMANDS",
+        retry_after_seconds=5.0,
+    )
+
+
 def checked_page_size(page_size: int, default: int) -> int:
     """The requested page size, or the default for 0. Raises InvalidArgument outside 0 to 1,000."""
     if not 0 <= page_size <= MAX_PAGE:
@@ -145,6 +156,8 @@ def refusal(new: NewCommand, queued: Enqueued, limits: CommandLimits) -> Distrib
                 reason="QUEUE_FULL",
                 retry_after_seconds=5.0,
             )
+        case QueueOutcome.TOO_MANY_COMMANDS:
+            return too_many_commands(new, limits)
         case QueueOutcome.STOPPED:
             return stopped(new.agent_id, queued.stop_id)
         case QueueOutcome.UNSUPPORTED_TYPE:

@@ -160,11 +160,12 @@ class CommandResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CommandLimits:
-    """Limits on requests."""
+    """Limits on requests. `caller_commands` bounds the unfinished commands of one caller; 0 for any number."""
 
     max_params_bytes: int = 262_144
     max_batch: int = 1_000
     queue_limit: int = 1_000
+    caller_commands: int = 0
 
 
 def check_agent_id(agent_id: str, field: str = "agent_id") -> None:

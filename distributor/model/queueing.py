@@ -39,6 +39,7 @@ class QueueOutcome(StrEnum):
     UNSUPPORTED_TYPE = "unsupported_type"
     TOO_MANY_SLOTS = "too_many_slots"
     STOPPED = "stopped"
+    TOO_MANY_COMMANDS = "too_many_commands"
 
 
 @dataclass(frozen=True, slots=True)

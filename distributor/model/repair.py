@@ -16,6 +16,8 @@ class RepairKind(StrEnum):
     """Of a live command: that its agent has it."""
     NOT_IN_STATUS_INDEX = "not_in_status_index"
     NOT_IN_AGENT_INDEX = "not_in_agent_index"
+    NOT_IN_CALLER_INDEX = "not_in_caller_index"
+    """Among the unfinished commands of the principal that queued it."""
     WRONG_INDEX = "wrong_index"
     """Of another status or another agent."""
     QUEUED_NOT_READY = "queued_not_ready"

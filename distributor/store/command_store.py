@@ -111,6 +111,7 @@ class ValkeyCommandStore:
             policy.offline_after_ms,
             policy.retention_ms,
             _CANCEL_SOURCES,
+            policy.caller_commands,
         ]
         for new in commands:
             arguments += (

@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 class Index(NamedTuple):
-    """An index to check: its name in `keys`, its key, and the agent or status that the key names, '' if none."""
+    """An index to check: its name in `keys`, its key, and the agent, status or principal in that, '' if none."""
 
     name: str
     key: str

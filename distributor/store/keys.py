@@ -50,6 +50,8 @@ ASSIGNED: Final = "agent:{agent_id}:assigned"
 """set: ids claimed for this agent that have not ended."""
 AGENT_COMMANDS: Final = "agent:{agent_id}:commands"
 """zset: all retained ids of this agent; score = arrival in microseconds."""
+CALLER_COMMANDS: Final = "caller:{principal}:commands"
+"""set: ids of the commands queued by this principal that have not ended."""
 SESSION: Final = "agent:{agent_id}:session"
 """hash: replica, instance, epoch, connected, last seen, capacity, labels, types; TTL, renewed by heartbeats."""
 AGENTS: Final = "agents"
@@ -172,6 +174,7 @@ _OF_A_SHARD: Final = {
     "delayed": DELAYED,
     "assigned": ASSIGNED,
     "agent_commands": AGENT_COMMANDS,
+    "caller_commands": CALLER_COMMANDS,
     "session": SESSION,
     "agents": AGENTS,
     "by_status": BY_STATUS,
@@ -193,7 +196,12 @@ _OF_A_SHARD: Final = {
 }
 
 
-_PER_AGENT: Final = {name: template for name, template in _OF_A_SHARD.items() if "{agent_id}" in template}
+_PER_OWNER: Final = {
+    name: template
+    for name, template in _OF_A_SHARD.items()
+    if any(owner in template for owner in ("{agent_id}", "{principal}"))
+}
+"""What there is for each agent, or for each principal."""
 
 
 def lua_keys(source: str, known: str = "") -> str:
@@ -231,7 +239,7 @@ def lua_prelude(source: str | None = None) -> str:
         f"local INSTANCE_TYPES = {_lua_set(INSTANCE_TYPES)}",
         f"local FINAL = {_lua_set(TERMINAL)}",
         f"local NAMES_OF_A_COMMAND = {_lua_patterns(_OF_A_COMMAND)}",
-        f"local NAMES_OF_A_SHARD = {_lua_patterns(_PER_AGENT)}",
+        f"local NAMES_OF_A_SHARD = {_lua_patterns(_PER_OWNER)}",
     ]
     lines += [f"local F_{name.upper()} = {n}" for n, name in enumerate(OFTEN_READ + RARE + REQUEST, start=1)]
     lines += [
@@ -245,8 +253,13 @@ def _lua_list(name: str, words: Iterable[str]) -> str:
 
 
 def _lua_patterns(templates: dict[str, str]) -> str:
-    patterns = [f"{{'{name}', '^{re.sub(r'{.*?}', '([^:]+)', template)}$'}}" for name, template in templates.items()]
+    patterns = [f"{{'{name}', '^{re.sub(r'{.*?}', _matched, template)}$'}}" for name, template in templates.items()]
     return f"{{{', '.join(patterns)}}}"
+
+
+def _matched(placeholder: re.Match[str]) -> str:
+    """The Lua pattern of what may stand there: a principal may have colons."""
+    return "(.+)" if placeholder[0] == "{principal}" else "([^:]+)"
 
 
 def _lua_set(words: Iterable[str]) -> str:

@@ -11,6 +11,8 @@ class StorePolicy:
 
     queue_limit: int = 1_000
     queue_full: str = "refuse"
+    caller_commands: int = 0
+    """Unfinished commands that one principal may have; 0 for any number."""
     ageing_ms_per_priority: int = 60_000
     idempotency_ms: int = 86_400_000
     offline_after_ms: int = 30_000

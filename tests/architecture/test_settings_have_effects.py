@@ -19,6 +19,7 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "agent_servers": "test_agents_are_sent_where_they_can_connect",
         "caller_call_rate": "test_a_caller_that_calls_too_fast_is_told_when_to_come_back",
         "caller_command_rate": "test_a_caller_that_queues_too_fast_is_told_when_to_come_back",
+        "caller_commands": "test_a_caller_has_only_so_many_unfinished_commands",
         "caller_burst": "test_a_caller_that_calls_too_fast_is_told_when_to_come_back",
         "caller_streams": "test_a_caller_has_only_so_many_watches",
         "listen": "test_a_watch_survives_a_restart_of_the_server",

@@ -15,7 +15,8 @@ local function read_whole(id)
 end
 
 -- Where the indexes have a command: scores, and whether sets have it.
-local function find(id, agent_id)
+local function find(id, fields)
+  local agent_id = fields[F_AGENT_ID]
   local found = {by_status = {}}
   for status in pairs(TRANSITIONS) do
     found.by_status[status] = server.call('ZSCORE', by_status_key(status), id)
@@ -26,6 +27,8 @@ local function find(id, agent_id)
   found.commands = server.call('ZSCORE', agent_commands_key(agent_id), id)
   found.delayed = server.call('SISMEMBER', delayed_key(agent_id), id) == 1
   found.assigned = server.call('SISMEMBER', assigned_key(agent_id), id) == 1
+  local caller = index_of_caller(fields[F_REQUESTED_BY])
+  found.caller = caller and server.call('SISMEMBER', caller, id) == 1
   return found
 end
 
@@ -104,7 +107,7 @@ function complete_record(batch, id, hint, queue_ttl_ms)
     server.call('HSET', status_key(id), 'agent_id', hint)
     batch.note('record_incomplete', id)
   end
-  local found = find(id, fields[F_AGENT_ID])
+  local found = find(id, fields)
   complete(batch, id, fields, found, queue_ttl_ms)
   return fields, found
 end

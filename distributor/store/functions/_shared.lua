@@ -383,6 +383,20 @@ local function result_json(id, fields, members, output_bytes, finish_time)
     .. attempts_json(fields) .. ']}'
 end
 
+-- The principal that queued a command, as Caller.principal in identity/caller.py; nil if it is not known. `requester`
+-- is the field of the record.
+local function principal_of(requester)
+  local kind, subject, user = string.match(requester, '^([^\t]*)\t([^\t]*)\t([^\t]*)\t')
+  if not kind then return nil end
+  return user ~= '' and 'user:' .. user or kind .. ':' .. subject
+end
+
+-- The index of the unfinished commands of the principal that queued a command; nil if that is not known.
+local function index_of_caller(requester)
+  local principal = requester ~= '' and principal_of(requester)
+  return principal and caller_commands_key(principal) or nil
+end
+
 -- The queue that this command belongs to.
 local function queue_key(fields)
   return (CONTROL_TYPES[fields[F_TYPE]] and control_key or ready_key)(fields[F_AGENT_ID])
@@ -404,6 +418,8 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
   else
     append(batch.freed, assigned_key(agent_id), id)
   end
+  local caller = index_of_caller(fields[F_REQUESTED_BY])
+  if caller then append(batch.freed, caller, id) end
   move(batch, id, fields, to)
   -- A refused command was sent but not acknowledged.
   if fields[F_SENT_MS] ~= '' or fields[F_ACKNOWLEDGED_MS] ~= '' then

@@ -2,8 +2,9 @@
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, ack_deadline_ms, slack_ms added to time limits,
 --          queue_ttl_ms of a command that has lost its own;
---          then for each item: where it was found ('record', 'zset', 'set', 'key', 'ended', 'session'), the key that it
---          was found in, the id of a command (of an agent for 'session'), the agent_id that the key names or ''
+--          then for each item: where it was found ('record', 'zset', 'set', 'key', 'ended', 'session', 'caller'), the
+--          key that it was found in, the id of a command (of an agent for 'session'), the agent_id that the key names
+--          or ''
 -- Returns  for each repair: its kind, the id
 -- Invariants: nothing changes that fits together. The record of a command is right, except for what it lacks; indexes
 --          follow it. What has no record goes. A queued command that cannot be delivered ends as failed. A command
@@ -75,6 +76,7 @@ local function check_ended(batch, id, fields, found)
   if found.delayed then leave(batch, 'ended_in_index', id, 'SREM', delayed_key(agent_id)) end
   if found.assigned then leave(batch, 'ended_in_index', id, 'SREM', assigned_key(agent_id)) end
   if found.deadline then leave(batch, 'ended_in_index', id, 'ZREM', deadlines_key()) end
+  if found.caller then leave(batch, 'ended_in_index', id, 'SREM', index_of_caller(fields[F_REQUESTED_BY])) end
   if server.call('EXISTS', command_key(id)) == 1 then
     server.call('RENAME', command_key(id), agent_command_key(agent_id, id))
     batch.note('ended_in_index', id)
@@ -100,6 +102,10 @@ local function check_record(batch, id, hint, args)
   end
   if FINAL[status] then return check_ended(batch, id, fields, found) end
   if server.call('SET', agent_command_key(agent_id, id), '1', 'NX') then batch.note('mark_missing', id) end
+  if found.caller == false then
+    server.call('SADD', index_of_caller(fields[F_REQUESTED_BY]), id)
+    batch.note('not_in_caller_index', id)
+  end
   if status == 'queued' then
     check_queued(batch, id, fields, found, args)
   else
@@ -130,6 +136,21 @@ local function check_session(batch, agent_id)
   end
 end
 
+-- An index of a caller's unfinished commands has those alone that it has queued.
+local function check_caller(batch, key, id)
+  local record = server.call('HMGET', status_key(id), 'status', 'requested_by')
+  if is_unknown(record[1]) then return end
+  local kind
+  if server.call('EXISTS', status_key(id)) == 0 then
+    kind = 'index_without_record'
+  elseif index_of_caller(record[2] or '') ~= key then
+    kind = 'wrong_index'
+  elseif record[1] and FINAL[record[1]] then
+    kind = 'ended_in_index'
+  end
+  if kind and server.call('SREM', key, id) == 1 then batch.note(kind, id) end
+end
+
 -- The caller has found that ENDED lacks it.
 local function check_forgettable(batch, id)
   local status = server.call('HGET', status_key(id), 'status')
@@ -144,6 +165,8 @@ local function check(batch, where, key, id, hint, args)
     check_record(batch, id, hint, args)
   elseif where == 'session' then
     check_session(batch, id)
+  elseif where == 'caller' then
+    check_caller(batch, key, id)
   elseif where == 'ended' then
     check_forgettable(batch, id)
   else

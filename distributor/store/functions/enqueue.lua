@@ -1,20 +1,22 @@
 -- Purpose: store commands and make them ready for their agents.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, queue_limit, when_full ('refuse' | 'drop'), ageing_us per
---          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
+--          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel, caller_commands or
+--          '0' for any number;
 --          then for each command: id, agent_id, type, priority, command, params_summary or '', time_limit_ms,
 --          queue_ttl_ms, offline ('queue' | 'fail'), max_runs with ' CODE=N' after it for each reason that
 --          has its own, idempotency key or '', request digest, slots, requester or ''
 -- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or '',
 --          for too_many_slots the agent's capacity, for stopped the id of the emergency stop}};
 --          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
---          unsupported_type, too_many_slots, stopped
+--          unsupported_type, too_many_slots, stopped, too_many_commands
 -- Invariants: a refused command leaves nothing behind; an id is in AGENT_COMMANDS, BY_STATUS(queued), DEADLINES and
---          READY (control commands: CONTROL), or in none of them. Control commands have a limit of their own; a STOP
+--          READY (control commands: CONTROL), and CALLER_COMMANDS if its requester is known, or in none of them.
+--          Control commands have a limit of their own, and are queued whatever else their caller has queued; a STOP
 --          records the instance that it is for. While an emergency stop is in force for an agent, only control commands
 --          are queued for it.
 
-local HEADER, ITEM = 10, 14
+local HEADER, ITEM = 11, 14
 
 local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   local agent = agents[agent_id]
@@ -34,6 +36,15 @@ local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   }
   agents[agent_id] = agent
   return agent
+end
+
+-- Notes how many unfinished commands the caller with this index has, if that is limited. Read once per call.
+local function count_caller(batch, caller, limit)
+  if caller and limit > 0 and not batch.callers[caller] then batch.callers[caller] = server.call('SCARD', caller) end
+end
+
+local function add_to_count(batch, caller, number_added)
+  if batch.callers[caller] then batch.callers[caller] = batch.callers[caller] + number_added end
 end
 
 -- The ids in a queue, the oldest of the lowest priority last. Read once per call, as a queue may be long.
@@ -69,6 +80,7 @@ local function drop_one(batch, agent, agent_id, priority, cancel_sources, retent
       fields[F_MESSAGE] = 'pushed out of a full queue by a newer command of the same or a higher priority'
       finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
       agent.queued = agent.queued - 1
+      add_to_count(batch, index_of_caller(fields[F_REQUESTED_BY]) or '', -1)
       return true
     end
   end
@@ -76,7 +88,7 @@ local function drop_one(batch, agent, agent_id, priority, cancel_sources, retent
 end
 
 -- Writes an accepted command. `place` is its place among those of this call.
-local function store(batch, args, i, agent, place)
+local function store(batch, args, i, agent, caller, place)
   local id, agent_id, kind, priority, summary = args[i], args[i + 1], args[i + 2], args[i + 3], args[i + 5]
   -- Stay within the receipt's millisecond, which time filters use; ids, which only grow, break ties.
   local queued_us = math.min(batch.now_us + place, batch.now * 1000 + 999)
@@ -95,6 +107,7 @@ local function store(batch, args, i, agent, place)
   if INSTANCE_TYPES[kind] then set_rare(id, 'instance_id', agent.instance_id) end
   local requester = args[i + 13]
   if requester ~= '' then server.call('HSET', status_key(id), 'requested_by', requester) end
+  if caller then append(batch.taken, caller, id) end
   local key = args[i + 10]
   if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. args[i + 11], 'PX', args[7]) end
   index(batch, agent_commands_key(agent_id), arrival, id)
@@ -108,7 +121,7 @@ local function store(batch, args, i, agent, place)
 end
 
 -- Decides about a command. Returns the outcome, the id that the idempotency key names, and a detail.
-local function decide(batch, args, i, agent)
+local function decide(batch, args, i, agent, caller)
   local agent_id, kind, key, digest = args[i + 1], args[i + 2], args[i + 10], args[i + 11]
   local known = key ~= '' and server.call('GET', idempotency_key(key))
   if known then
@@ -131,6 +144,7 @@ local function decide(batch, args, i, agent)
     agent.control_queued = agent.control_queued + 1
     return 'queued'
   end
+  if (batch.callers[caller or ''] or 0) >= batch.caller_limit then return 'too_many_commands' end
   if agent.queued >= queue_limit and not (args[5] == 'drop'
     and drop_one(batch, agent, agent_id, tonumber(args[i + 3]), args[10], args[9])) then
     return 'queue_full'
@@ -141,12 +155,16 @@ end
 
 local function enqueue(batch, args)
   local agents, outcomes = {}, {batch.now}
-  local place = 0
+  local place, limit = 0, tonumber(args[11])
+  batch.callers, batch.caller_limit = {}, limit > 0 and limit or math.huge
   for i = HEADER + 1, #args, ITEM do
     local agent = agent_for_queueing(agents, args[i + 1], batch.now, tonumber(args[8]))
-    local outcome, kept_id, detail = decide(batch, args, i, agent)
+    local caller = index_of_caller(args[i + 13])
+    count_caller(batch, caller, limit)
+    local outcome, kept_id, detail = decide(batch, args, i, agent, caller)
     if outcome == 'queued' then
-      store(batch, args, i, agent, place)
+      store(batch, args, i, agent, caller, place)
+      add_to_count(batch, caller or '', 1)
       place = place + 1
     end
     outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since, detail}

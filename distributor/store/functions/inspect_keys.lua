@@ -2,20 +2,20 @@
 -- KEYS     the event stream of the shard
 -- ARGV     cursor ('0' to start), keys to look at
 -- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `check_indexes`, or
---          'wrong_type', the key, '', ''; three for each index: its name in keys.py, the key, the agent_id}
+--          'wrong_type', the key, '', ''; three for each index: its name in keys.py, the key, the agent_id or
+--          principal}
 -- Invariants: all that `check_indexes` repairs is found here, or by inspect_index in an entry of the index. What is
 --          found may be right. Reads little of what is right: few fields, and each index once for the whole page.
 
 local FIELDS_CHECKED = {
   'status', 'agent_id', 'type', 'queued_us', 'revision', 'attempt', 'priority', 'time_limit_ms', 'rank', 'expires_ms',
-  'queued_ms', 'finished_ms', 'rare',
+  'queued_ms', 'finished_ms', 'rare', 'requested_by',
 }
 -- Together with those above, all but the rare ones.
 local FIELDS_BESIDE = {
   'assigned_ms', 'lease_id', 'sent_ms', 'acknowledged_ms', 'started_ms', 'params_summary', 'max_runs',
-  'requested_by',
 }
-local STATUS, AGENT_ID, TYPE, RARE = 1, 2, 3, 13
+local STATUS, AGENT_ID, TYPE, REQUESTED_BY = 1, 2, 3, 14
 
 local function count(fields, names)
   local set = 0
@@ -77,6 +77,8 @@ function LOOK.status(page, key, id)
   append(page.scored, agent_commands_key(agent_id), id)
   if FINAL[status] then return end
   append(page.scored, deadlines_key(), id)
+  local caller = index_of_caller(fields[REQUESTED_BY] or '')
+  if caller then append(page.members, caller, id) end
   must_exist(page, agent_command_key(agent_id, id), id)
   if status == 'assigned' then
     append(page.members, assigned_key(agent_id), id)

@@ -41,6 +41,29 @@ async def test_callers_do_not_use_up_what_others_may(valkey_url: str) -> None:
         await server.commands.QueueCommand(request, metadata=credentials_of(BOB))
 
 
+async def test_a_caller_has_only_so_many_unfinished_commands(valkey_url: str) -> None:
+    callers = KnownCallers(ALICE, BOB)
+    async with running_server(valkey_url, authenticator=callers, caller_commands=2) as server:
+        batch = pb.QueueCommandsRequest(requests=[queue_request(f"agent{n}") for n in range(3)])
+        answer = await server.commands.QueueCommands(batch, metadata=credentials_of(ALICE))
+        first, _, refused = answer.outcomes
+        assert [bool(outcome.command_id) for outcome in answer.outcomes] == [True, True, False]
+        error = await error_of(server.commands.QueueCommand(queue_request(), metadata=credentials_of(ALICE)))
+        assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_COMMANDS")
+        assert error.retry_after_seconds == 5
+        assert error.text == "alice has 2 commands that have not ended, the limit (caller_commands)"
+        assert refused.error.message == error.text
+        await server.commands.QueueCommand(queue_request(), metadata=credentials_of(BOB))
+        cancel = pb.CancelCommandRequest(command_id=first.command_id)
+        await server.commands.CancelCommand(cancel, metadata=credentials_of(ALICE))
+        await server.commands.QueueCommand(queue_request(), metadata=credentials_of(ALICE))
+
+
+async def test_commands_are_not_counted_while_authentication_is_off(valkey_url: str) -> None:
+    async with running_server(valkey_url, caller_commands=1) as server:
+        assert all(await server.queue_many(3))
+
+
 async def test_a_caller_has_only_so_many_watches(valkey_url: str) -> None:
     async with running_server(valkey_url, caller_streams=1) as server:
         first = server.commands.WatchCommands(pb.WatchCommandsRequest(agent_ids=["a"]))

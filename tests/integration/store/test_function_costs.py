@@ -7,10 +7,12 @@ with it, and say why.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from distributor.model.delivery import ClaimRequest, Progress
+from distributor.model.requester import Requester
 from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.store_world import AGENT, LEASE, StoreWorld, completion
 
@@ -55,6 +57,13 @@ COMMANDS_INSIDE: Final[dict[str, dict[str, int]]] = {
     },
 }
 
+FOR_A_CALLER: Final[dict[str, dict[str, int]]] = {
+    "enqueue": {"scard": 1, "sadd": 1},  # how many the caller has, and that it has these
+    "claim": {},
+    "finish": {"srem": 1},  # the caller has them no more
+}
+"""What is added for commands of a known caller whose number is limited."""
+
 PROGRESS_INSIDE: Final[dict[str, int]] = {
     "time": 1,
     "hmget": 2 * BATCH,  # the second for the time limit
@@ -91,6 +100,23 @@ async def test_commands_inside_the_functions_that_every_command_passes(world: St
     }
     for name, call in calls.items():
         assert await commands_inside(world.connection, call) == COMMANDS_INSIDE[name], name
+
+
+async def test_what_the_number_of_commands_of_a_caller_costs(world: StoreWorld) -> None:
+    limited = world.under(caller_commands=BATCH)
+    await limited.attach()
+    new = [limited.new(requested_by=Requester("user", "ada")) for _ in range(BATCH)]
+    reports = [completion(command.command_id) for command in new]
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "enqueue": lambda: limited.store.enqueue(new),
+        "claim": lambda: limited.store.claim([ClaimRequest(AGENT, world.epochs[AGENT], BATCH, LEASE, MAX_CONTROL)]),
+        "finish": lambda: limited.store.finish(reports),
+    }
+    for name, call in calls.items():
+        expected = Counter(COMMANDS_INSIDE[name]) + Counter(FOR_A_CALLER[name])
+        if name == "enqueue":
+            expected["hset"] += BATCH  # the requester
+        assert await commands_inside(world.connection, call) == expected, name
 
 
 async def test_commands_inside_progress(world: StoreWorld) -> None:

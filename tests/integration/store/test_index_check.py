@@ -14,6 +14,7 @@ from distributor.model.control import PING
 from distributor.model.delivery import ClaimRequest, Progress, Release
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.repair import Repair, RepairKind
+from distributor.model.requester import Requester
 from distributor.store import keys
 from distributor.store.index_checker import ENTRIES_AT_ONCE, KEYS_AT_ONCE, Found, ValkeyIndexChecker
 from tests.support.store_world import AGENT, LEASE, Dump, StoreWorld, completion
@@ -28,16 +29,19 @@ NOT_REPAIRED: Final = (
 )
 """What cannot be made again, or is not of commands."""
 OTHER: Final = "other-agent"
+ADA: Final = Requester("user", "ada", "", "10.0.0.1")
+BRIDGE: Final = Requester("service", "bridge", "bob", "10.0.0.2")
 SHARED: Final = {keys.DEADLINES, keys.ENDED, keys.AGENTS, *(keys.BY_STATUS.format(status=s) for s in CommandStatus)}
 
 
 async def filled(world: StoreWorld) -> dict[str, str]:
     """Commands in all states, by what they are."""
     await world.attach()
-    ids = {f"ended {status}": await world.ended(status) for status in CommandStatus if status.terminal}
-    ids["delayed"] = await world.assigned()
+    terminal = [status for status in CommandStatus if status.terminal]
+    ids = {f"ended {status}": await world.ended(status, requested_by=ADA) for status in terminal}
+    ids["delayed"] = await world.assigned(requested_by=ADA)
     await world.store.release([Release(ids["delayed"], AGENT, LEASE, 60_000, Reason("busy", "?"), refused=True)])
-    ids["started"] = await world.acknowledged(max_runs=2)
+    ids["started"] = await world.acknowledged(max_runs=2, requested_by=BRIDGE)
     await world.store.progress([Progress(ids["started"], AGENT, LEASE, 1, 2, 3)])
     await world.print_output(ids["started"], 0, b"out")
     ids["acknowledged"] = await world.acknowledged(params_summary="a=b")
@@ -47,8 +51,8 @@ async def filled(world: StoreWorld) -> dict[str, str]:
     await world.store.due([60_000])
     ids["cancelled"] = await world.assigned()
     await world.store.cancel(ids["cancelled"], "enough")
-    ids["queued"] = await world.queued(priority=80)
-    ids["control"] = await world.queued(kind=PING)
+    ids["queued"] = await world.queued(priority=80, requested_by=ADA)
+    ids["control"] = await world.queued(kind=PING, requested_by=ADA)
     await world.attach(OTHER)
     ids["of another"] = await world.queued(OTHER)
     return ids
@@ -94,6 +98,9 @@ def check_consistent(dump: Dump) -> None:
         queues = [held(key.format(agent_id=agent_id)) for key in (keys.READY, keys.CONTROL, keys.DELAYED)]
         assert sum(map(len, queues)) == len(set().union(*queues))
         assert set().union(*queues) == {c for c, r in mine.items() if r["status"] == "queued"}
+    for principal, part in (("user:ada", "\tada\t"), ("user:bob", "\tbob\t")):
+        theirs = {c for c in live if part in records[c].get("requested_by", "")}
+        assert held(keys.CALLER_COMMANDS.format(principal=principal)) == theirs
     for name in dump:
         for template in (keys.COMMAND, keys.OUTPUT):
             prefix = template.partition("{")[0]

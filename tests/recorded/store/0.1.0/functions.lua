@@ -1,5 +1,5 @@
-#!lua name=distributor_43b98f18
-local VERSION = '43b98f18'
+#!lua name=distributor_0ba21270
+local VERSION = '0ba21270'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -10,6 +10,7 @@ local function ready_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':rea
 local function control_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':control' end
 local function delayed_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':delayed' end
 local function assigned_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':assigned' end
+local function caller_commands_key(principal) return SHARD .. 'caller:' .. principal .. ':commands' end
 local function session_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':session' end
 local function by_status_key(status) return SHARD .. 'commands:status:' .. status end
 local function deadlines_key() return SHARD .. 'commands:deadlines' end
@@ -28,7 +29,7 @@ local CONTROL_TYPES = {['PING'] = true, ['STOP'] = true}
 local INSTANCE_TYPES = {['STOP'] = true}
 local FINAL = {['cancelled'] = true, ['completed'] = true, ['failed'] = true, ['timeout'] = true}
 local NAMES_OF_A_COMMAND = {{'command', '^command:queue:([^:]+)$'}, {'status', '^command:status:([^:]+)$'}, {'agent_command', '^agent:([^:]+):command:list:([^:]+)$'}, {'result', '^cmd:result:([^:]+)$'}, {'late_result', '^cmd:late:([^:]+)$'}, {'output', '^command:output:([^:]+)$'}}
-local NAMES_OF_A_SHARD = {{'ready', '^agent:([^:]+):ready$'}, {'control', '^agent:([^:]+):control$'}, {'delayed', '^agent:([^:]+):delayed$'}, {'assigned', '^agent:([^:]+):assigned$'}, {'agent_commands', '^agent:([^:]+):commands$'}, {'session', '^agent:([^:]+):session$'}}
+local NAMES_OF_A_SHARD = {{'ready', '^agent:([^:]+):ready$'}, {'control', '^agent:([^:]+):control$'}, {'delayed', '^agent:([^:]+):delayed$'}, {'assigned', '^agent:([^:]+):assigned$'}, {'agent_commands', '^agent:([^:]+):commands$'}, {'caller_commands', '^caller:(.+):commands$'}, {'session', '^agent:([^:]+):session$'}}
 local F_STATUS = 1
 local F_REVISION = 2
 local F_AGENT_ID = 3
@@ -462,6 +463,20 @@ local function result_json(id, fields, members, output_bytes, finish_time)
     .. attempts_json(fields) .. ']}'
 end
 
+-- The principal that queued a command, as Caller.principal in identity/caller.py; nil if it is not known. `requester`
+-- is the field of the record.
+local function principal_of(requester)
+  local kind, subject, user = string.match(requester, '^([^\t]*)\t([^\t]*)\t([^\t]*)\t')
+  if not kind then return nil end
+  return user ~= '' and 'user:' .. user or kind .. ':' .. subject
+end
+
+-- The index of the unfinished commands of the principal that queued a command; nil if that is not known.
+local function index_of_caller(requester)
+  local principal = requester ~= '' and principal_of(requester)
+  return principal and caller_commands_key(principal) or nil
+end
+
 -- The queue that this command belongs to.
 local function queue_key(fields)
   return (CONTROL_TYPES[fields[F_TYPE]] and control_key or ready_key)(fields[F_AGENT_ID])
@@ -483,6 +498,8 @@ local function finish_command(batch, id, fields, to, retention_ms, members, outp
   else
     append(batch.freed, assigned_key(agent_id), id)
   end
+  local caller = index_of_caller(fields[F_REQUESTED_BY])
+  if caller then append(batch.freed, caller, id) end
   move(batch, id, fields, to)
   -- A refused command was sent but not acknowledged.
   if fields[F_SENT_MS] ~= '' or fields[F_ACKNOWLEDGED_MS] ~= '' then
@@ -889,6 +906,12 @@ local function note_revocation(batch, kind, subject, entry)
   return text
 end
 
+-- Revokes what an agent had up to a generation, as it has enrolled again.
+local function note_replaced(batch, agent_id, generation)
+  local entry = {generation = whole(generation), revoked_by = '', reason = 'enrolled again'}
+  note_revocation(batch, 'agent', agent_id, entry)
+end
+
 do
 local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':commands' end
 -- Purpose: make records complete, whatever another program has deleted of them.
@@ -908,7 +931,8 @@ local function read_whole(id)
 end
 
 -- Where the indexes have a command: scores, and whether sets have it.
-local function find(id, agent_id)
+local function find(id, fields)
+  local agent_id = fields[F_AGENT_ID]
   local found = {by_status = {}}
   for status in pairs(TRANSITIONS) do
     found.by_status[status] = server.call('ZSCORE', by_status_key(status), id)
@@ -919,6 +943,8 @@ local function find(id, agent_id)
   found.commands = server.call('ZSCORE', agent_commands_key(agent_id), id)
   found.delayed = server.call('SISMEMBER', delayed_key(agent_id), id) == 1
   found.assigned = server.call('SISMEMBER', assigned_key(agent_id), id) == 1
+  local caller = index_of_caller(fields[F_REQUESTED_BY])
+  found.caller = caller and server.call('SISMEMBER', caller, id) == 1
   return found
 end
 
@@ -997,7 +1023,7 @@ function complete_record(batch, id, hint, queue_ttl_ms)
     server.call('HSET', status_key(id), 'agent_id', hint)
     batch.note('record_incomplete', id)
   end
-  local found = find(id, fields[F_AGENT_ID])
+  local found = find(id, fields)
   complete(batch, id, fields, found, queue_ttl_ms)
   return fields, found
 end
@@ -1493,8 +1519,9 @@ local function agents_key() return SHARD .. 'agents' end
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, ack_deadline_ms, slack_ms added to time limits,
 --          queue_ttl_ms of a command that has lost its own;
---          then for each item: where it was found ('record', 'zset', 'set', 'key', 'ended', 'session'), the key that it
---          was found in, the id of a command (of an agent for 'session'), the agent_id that the key names or ''
+--          then for each item: where it was found ('record', 'zset', 'set', 'key', 'ended', 'session', 'caller'), the
+--          key that it was found in, the id of a command (of an agent for 'session'), the agent_id that the key names
+--          or ''
 -- Returns  for each repair: its kind, the id
 -- Invariants: nothing changes that fits together. The record of a command is right, except for what it lacks; indexes
 --          follow it. What has no record goes. A queued command that cannot be delivered ends as failed. A command
@@ -1566,6 +1593,7 @@ local function check_ended(batch, id, fields, found)
   if found.delayed then leave(batch, 'ended_in_index', id, 'SREM', delayed_key(agent_id)) end
   if found.assigned then leave(batch, 'ended_in_index', id, 'SREM', assigned_key(agent_id)) end
   if found.deadline then leave(batch, 'ended_in_index', id, 'ZREM', deadlines_key()) end
+  if found.caller then leave(batch, 'ended_in_index', id, 'SREM', index_of_caller(fields[F_REQUESTED_BY])) end
   if server.call('EXISTS', command_key(id)) == 1 then
     server.call('RENAME', command_key(id), agent_command_key(agent_id, id))
     batch.note('ended_in_index', id)
@@ -1591,6 +1619,10 @@ local function check_record(batch, id, hint, args)
   end
   if FINAL[status] then return check_ended(batch, id, fields, found) end
   if server.call('SET', agent_command_key(agent_id, id), '1', 'NX') then batch.note('mark_missing', id) end
+  if found.caller == false then
+    server.call('SADD', index_of_caller(fields[F_REQUESTED_BY]), id)
+    batch.note('not_in_caller_index', id)
+  end
   if status == 'queued' then
     check_queued(batch, id, fields, found, args)
   else
@@ -1621,6 +1653,21 @@ local function check_session(batch, agent_id)
   end
 end
 
+-- An index of a caller's unfinished commands has those alone that it has queued.
+local function check_caller(batch, key, id)
+  local record = server.call('HMGET', status_key(id), 'status', 'requested_by')
+  if is_unknown(record[1]) then return end
+  local kind
+  if server.call('EXISTS', status_key(id)) == 0 then
+    kind = 'index_without_record'
+  elseif index_of_caller(record[2] or '') ~= key then
+    kind = 'wrong_index'
+  elseif record[1] and FINAL[record[1]] then
+    kind = 'ended_in_index'
+  end
+  if kind and server.call('SREM', key, id) == 1 then batch.note(kind, id) end
+end
+
 -- The caller has found that ENDED lacks it.
 local function check_forgettable(batch, id)
   local status = server.call('HGET', status_key(id), 'status')
@@ -1635,6 +1682,8 @@ local function check(batch, where, key, id, hint, args)
     check_record(batch, id, hint, args)
   elseif where == 'session' then
     check_session(batch, id)
+  elseif where == 'caller' then
+    check_caller(batch, key, id)
   elseif where == 'ended' then
     check_forgettable(batch, id)
   else
@@ -2039,20 +2088,22 @@ local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id
 -- Purpose: store commands and make them ready for their agents.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, queue_limit, when_full ('refuse' | 'drop'), ageing_us per
---          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel;
+--          point of priority, idempotency_ms, offline_after_ms, retention_ms, sources of cancel, caller_commands or
+--          '0' for any number;
 --          then for each command: id, agent_id, type, priority, command, params_summary or '', time_limit_ms,
 --          queue_ttl_ms, offline ('queue' | 'fail'), max_runs with ' CODE=N' after it for each reason that
 --          has its own, idempotency key or '', request digest, slots, requester or ''
 -- Returns  {now_ms, then for each command {outcome, command_id, agent known, agent present, away since ms or '',
 --          for too_many_slots the agent's capacity, for stopped the id of the emergency stop}};
 --          outcomes: queued, already_queued (same key and request), key_taken, agent_offline, queue_full,
---          unsupported_type, too_many_slots, stopped
+--          unsupported_type, too_many_slots, stopped, too_many_commands
 -- Invariants: a refused command leaves nothing behind; an id is in AGENT_COMMANDS, BY_STATUS(queued), DEADLINES and
---          READY (control commands: CONTROL), or in none of them. Control commands have a limit of their own; a STOP
+--          READY (control commands: CONTROL), and CALLER_COMMANDS if its requester is known, or in none of them.
+--          Control commands have a limit of their own, and are queued whatever else their caller has queued; a STOP
 --          records the instance that it is for. While an emergency stop is in force for an agent, only control commands
 --          are queued for it.
 
-local HEADER, ITEM = 10, 14
+local HEADER, ITEM = 11, 14
 
 local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   local agent = agents[agent_id]
@@ -2072,6 +2123,15 @@ local function agent_for_queueing(agents, agent_id, now, offline_after_ms)
   }
   agents[agent_id] = agent
   return agent
+end
+
+-- Notes how many unfinished commands the caller with this index has, if that is limited. Read once per call.
+local function count_caller(batch, caller, limit)
+  if caller and limit > 0 and not batch.callers[caller] then batch.callers[caller] = server.call('SCARD', caller) end
+end
+
+local function add_to_count(batch, caller, number_added)
+  if batch.callers[caller] then batch.callers[caller] = batch.callers[caller] + number_added end
 end
 
 -- The ids in a queue, the oldest of the lowest priority last. Read once per call, as a queue may be long.
@@ -2107,6 +2167,7 @@ local function drop_one(batch, agent, agent_id, priority, cancel_sources, retent
       fields[F_MESSAGE] = 'pushed out of a full queue by a newer command of the same or a higher priority'
       finish_command(batch, id, fields, 'cancelled', retention_ms, '', number(fields, F_OUTPUT_BYTES))
       agent.queued = agent.queued - 1
+      add_to_count(batch, index_of_caller(fields[F_REQUESTED_BY]) or '', -1)
       return true
     end
   end
@@ -2114,7 +2175,7 @@ local function drop_one(batch, agent, agent_id, priority, cancel_sources, retent
 end
 
 -- Writes an accepted command. `place` is its place among those of this call.
-local function store(batch, args, i, agent, place)
+local function store(batch, args, i, agent, caller, place)
   local id, agent_id, kind, priority, summary = args[i], args[i + 1], args[i + 2], args[i + 3], args[i + 5]
   -- Stay within the receipt's millisecond, which time filters use; ids, which only grow, break ties.
   local queued_us = math.min(batch.now_us + place, batch.now * 1000 + 999)
@@ -2133,6 +2194,7 @@ local function store(batch, args, i, agent, place)
   if INSTANCE_TYPES[kind] then set_rare(id, 'instance_id', agent.instance_id) end
   local requester = args[i + 13]
   if requester ~= '' then server.call('HSET', status_key(id), 'requested_by', requester) end
+  if caller then append(batch.taken, caller, id) end
   local key = args[i + 10]
   if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. args[i + 11], 'PX', args[7]) end
   index(batch, agent_commands_key(agent_id), arrival, id)
@@ -2146,7 +2208,7 @@ local function store(batch, args, i, agent, place)
 end
 
 -- Decides about a command. Returns the outcome, the id that the idempotency key names, and a detail.
-local function decide(batch, args, i, agent)
+local function decide(batch, args, i, agent, caller)
   local agent_id, kind, key, digest = args[i + 1], args[i + 2], args[i + 10], args[i + 11]
   local known = key ~= '' and server.call('GET', idempotency_key(key))
   if known then
@@ -2169,6 +2231,7 @@ local function decide(batch, args, i, agent)
     agent.control_queued = agent.control_queued + 1
     return 'queued'
   end
+  if (batch.callers[caller or ''] or 0) >= batch.caller_limit then return 'too_many_commands' end
   if agent.queued >= queue_limit and not (args[5] == 'drop'
     and drop_one(batch, agent, agent_id, tonumber(args[i + 3]), args[10], args[9])) then
     return 'queue_full'
@@ -2179,12 +2242,16 @@ end
 
 local function enqueue(batch, args)
   local agents, outcomes = {}, {batch.now}
-  local place = 0
+  local place, limit = 0, tonumber(args[11])
+  batch.callers, batch.caller_limit = {}, limit > 0 and limit or math.huge
   for i = HEADER + 1, #args, ITEM do
     local agent = agent_for_queueing(agents, args[i + 1], batch.now, tonumber(args[8]))
-    local outcome, kept_id, detail = decide(batch, args, i, agent)
+    local caller = index_of_caller(args[i + 13])
+    count_caller(batch, caller, limit)
+    local outcome, kept_id, detail = decide(batch, args, i, agent, caller)
     if outcome == 'queued' then
-      store(batch, args, i, agent, place)
+      store(batch, args, i, agent, caller, place)
+      add_to_count(batch, caller or '', 1)
       place = place + 1
     end
     outcomes[#outcomes + 1] = {outcome, kept_id or args[i], agent.known, agent.present, agent.away_since, detail}
@@ -2204,8 +2271,8 @@ local function generations_key() return SHARD .. 'agents:generations' end
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, token id, digest of its secret, agent_id, '1' for a token that
 --          admits new agents only, '1' to replace an agent that is connected, offline_after_ms
 -- Returns  {'refused'} if there is no such token, it is used up, or its secret is another; {'known'} if the agent has
---          enrolled before and the token admits new agents only; {'live', ms since the agent was last seen, its peer
---          address}; or {'ok', generation}
+--          enrolled, connected or been revoked before and the token admits new agents only; {'live', ms since the agent
+--          was last seen, its peer address}; or {'ok', generation}
 -- Invariants: a token never serves more often than its count, whoever asks at the same time; from then on, certificates
 --          of earlier generations are revoked; nothing is changed unless the agent is enrolled.
 
@@ -2215,17 +2282,18 @@ local function enrol(batch, args)
   if token[1] ~= args[5] or tonumber(token[2]) < 1 then return {'refused'} end
   local generation = tonumber(server.call('HGET', generations_key(), agent_id) or 0) + 1
   local only_new = args[7] == '1'
-  if generation > 1 and only_new then return {'known'} end
   local session = server.call('HMGET', session_key(agent_id), 'connected', 'last_seen_ms', 'peer')
-  if is_present(session[1], session[2], batch.now, tonumber(args[9])) and (only_new or args[8] ~= '1') then
+  local revoked = server.call('HGET', revocations_key(), 'agent' .. ':' .. agent_id)
+  -- An agent may have other credentials: a token, or a certificate of another CA.
+  if only_new and (generation > 1 or session[1] or revoked) then return {'known'} end
+  if is_present(session[1], session[2], batch.now, tonumber(args[9])) and args[8] ~= '1' then
     return {'live', batch.now - tonumber(session[2]), session[3] or ''}
   end
   if server.call('HINCRBY', key, 'left', -1) < 1 then server.call('DEL', key) end
+  -- Credentials that were revoked before the first enrolment stay so, whatever is restored later.
+  if revoked then generation = math.max(generation, 2) end
   server.call('HSET', generations_key(), agent_id, whole(generation))
-  if generation > 1 then
-    local entry = {generation = whole(generation - 1), revoked_by = '', reason = 'enrolled again'}
-    note_revocation(batch, 'agent', agent_id, entry)
-  end
+  if generation > 1 then note_replaced(batch, agent_id, generation - 1) end
   return {'ok', generation}
 end
 
@@ -2629,14 +2697,14 @@ do
 
 -- Purpose: look at a page of an index for entries that `check_indexes` has to check.
 -- KEYS     the event stream of the shard
--- ARGV     name of the index in keys.py, its key, the agent_id or status that the key names ('' if none), cursor ('0'
---          to start), entries to look at
+-- ARGV     name of the index in keys.py, its key, the agent_id or status or principal that the key names ('' if none),
+--          cursor ('0' to start), entries to look at
 -- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `check_indexes`, or
 --          'wrong_type', the key, '', ''}
 -- Invariants: finds each entry whose record is lost, or has another agent or a status that does not belong there. What
 --          is found may be right.
 
-local IS_SET = {delayed = true, assigned = true}
+local IS_SET = {delayed = true, assigned = true, caller_commands = true}
 
 -- Whether an entry belongs into the index, by its record. A status of a later version belongs anywhere.
 local FITS = {}
@@ -2668,6 +2736,13 @@ function FITS.control(key, agent_id) return has(key, 'queued', agent_id, true) e
 function FITS.delayed(key, agent_id) return has(key, 'queued', agent_id) end
 function FITS.assigned(key, agent_id) return has(key, 'assigned', agent_id) end
 
+function FITS.caller_commands(key, principal)
+  local record = ask('HMGET', key, 'status', 'requested_by')
+  if not record then return false end
+  return is_unknown(record[1])
+    or record[1] and not FINAL[record[1]] and record[2] and principal_of(record[2]) == principal
+end
+
 local function suspect(suspects, where, key, id, agent_id)
   add(suspects, where, key)
   add(suspects, id, agent_id)
@@ -2678,11 +2753,12 @@ local function inspect_index(args)
   local step = IS_SET[name] and 1 or 2
   local scanned = ask(IS_SET[name] and 'SSCAN' or 'ZSCAN', key, args[4], 'COUNT', args[5])
   if not scanned then return {'0', {'wrong_type', key, '', ''}} end
-  local fits, suspects, agent_id = FITS[name], {}, name == 'by_status' and '' or of
+  local is_callers = name == 'caller_commands'
+  local fits, suspects, agent_id = FITS[name], {}, (name == 'by_status' or is_callers) and '' or of
   for i = 1, #scanned[2], step do
     local id = scanned[2][i]
     if not fits(status_key(id), of) then
-      suspect(suspects, IS_SET[name] and 'set' or 'zset', key, id, agent_id)
+      suspect(suspects, is_callers and 'caller' or IS_SET[name] and 'set' or 'zset', key, id, agent_id)
       suspect(suspects, 'record', status_key(id), id, agent_id)
       -- inspect_keys relies on this index.
       if name == 'agent_commands' then suspect(suspects, 'key', agent_command_key(of, id), id, agent_id) end
@@ -2703,20 +2779,20 @@ local function agents_key() return SHARD .. 'agents' end
 -- KEYS     the event stream of the shard
 -- ARGV     cursor ('0' to start), keys to look at
 -- Returns  {cursor to continue at ('0' at the end); four texts for each suspect: an item of `check_indexes`, or
---          'wrong_type', the key, '', ''; three for each index: its name in keys.py, the key, the agent_id}
+--          'wrong_type', the key, '', ''; three for each index: its name in keys.py, the key, the agent_id or
+--          principal}
 -- Invariants: all that `check_indexes` repairs is found here, or by inspect_index in an entry of the index. What is
 --          found may be right. Reads little of what is right: few fields, and each index once for the whole page.
 
 local FIELDS_CHECKED = {
   'status', 'agent_id', 'type', 'queued_us', 'revision', 'attempt', 'priority', 'time_limit_ms', 'rank', 'expires_ms',
-  'queued_ms', 'finished_ms', 'rare',
+  'queued_ms', 'finished_ms', 'rare', 'requested_by',
 }
 -- Together with those above, all but the rare ones.
 local FIELDS_BESIDE = {
   'assigned_ms', 'lease_id', 'sent_ms', 'acknowledged_ms', 'started_ms', 'params_summary', 'max_runs',
-  'requested_by',
 }
-local STATUS, AGENT_ID, TYPE, RARE = 1, 2, 3, 13
+local STATUS, AGENT_ID, TYPE, REQUESTED_BY = 1, 2, 3, 14
 
 local function count(fields, names)
   local set = 0
@@ -2778,6 +2854,8 @@ function LOOK.status(page, key, id)
   append(page.scored, agent_commands_key(agent_id), id)
   if FINAL[status] then return end
   append(page.scored, deadlines_key(), id)
+  local caller = index_of_caller(fields[REQUESTED_BY] or '')
+  if caller then append(page.members, caller, id) end
   must_exist(page, agent_command_key(agent_id, id), id)
   if status == 'assigned' then
     append(page.members, assigned_key(agent_id), id)
@@ -3130,20 +3208,25 @@ register('release', release, {'allow-oom'})
 end
 
 do
-
+local function generations_key() return SHARD .. 'agents:generations' end
 -- Purpose: let the credentials of a revoked agent count again.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, agent_id
 -- Returns  'ok'; 'unknown' if the agent is not revoked; 'replaced' if it has enrolled again since
--- Invariants: earlier enrolments of an agent that has enrolled again never count.
+-- Invariants: earlier enrolments of an agent that has enrolled again never count, nor do its tokens.
 
 local function restore_agent(batch, args)
   local field = 'agent' .. ':' .. args[4]
   local entry = server.call('HGET', revocations_key(), field)
   if not entry then return 'unknown' end
   if cjson.decode(entry).revoked_by == '' then return 'replaced' end
-  server.call('HDEL', revocations_key(), field)
-  server.call('INCR', revocations_version_key())
+  local generation = tonumber(server.call('HGET', generations_key(), args[4]) or 0)
+  if generation > 1 then
+    note_replaced(batch, args[4], generation - 1)
+  else
+    server.call('HDEL', revocations_key(), field)
+    server.call('INCR', revocations_version_key())
+  end
   return 'ok'
 end
 
