@@ -12,6 +12,7 @@ from tests.support.audited_server import audited_server
 from tests.support.browser import browsing
 from tests.support.dashboard_page import DashboardPage
 from tests.support.page_world import PageWorld, page_world
+from tests.support.running_server import RunningServer
 
 
 @pytest.fixture
@@ -45,3 +46,19 @@ async def test_an_administrator_sees_and_filters_who_did_what(browser: Browser, 
         await page.page.get_by_label("Type, such as agent.", exact=True).fill("nonsense")
         await page.page.get_by_role("button", name="Filter", exact=True).click()
         await expect(page.page.locator(".empty")).to_contain_text("cannot be read")
+
+
+@pytest.mark.parametrize(("role", "tabs"), [("viewer", 0), ("operator", 0), ("admin", 1)])
+async def test_only_administrators_have_the_tab(browser: Browser, server: RunningServer, role: str, tabs: int) -> None:
+    async with (
+        page_world(server, with_agent=False, dev=False) as world,
+        browsing(browser, world.origin) as (context, _),
+    ):
+        page = DashboardPage(await context.new_page())
+        await page.page.goto("/")
+        dialog = page.page.get_by_role("dialog")
+        await dialog.get_by_label("Token").fill(world.token(role))
+        await dialog.get_by_role("button", name="Sign in").click()
+        await page.live()
+        await expect(page.page.get_by_role("link", name="Commands", exact=True).first).to_be_visible()
+        await expect(page.page.get_by_role("link", name="Audit", exact=True)).to_have_count(tabs)

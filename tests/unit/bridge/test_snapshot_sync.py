@@ -40,6 +40,7 @@ class Hub:
         self.delivered_until = "4-0"
         self.subscriptions: Subscriptions[Dashboard] = Subscriptions()
         self.dashboard: Dashboard | None = None
+        self.stops: list[object] = []
 
     def send_backend_status(self, dashboard: Dashboard) -> None:
         pass
