@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from itertools import repeat
 
+from google.protobuf.duration_pb2 import Duration
+
 from distributor.agent.actions import (
     Action,
     CertificateAnswered,
@@ -39,6 +41,7 @@ from distributor.agent.starts import Starts
 from distributor.agent.vetting import NO_VERDICTS, UNVETTED, Verdict
 from distributor.agent.vitals import Vitals
 from distributor.agent.withdrawals import Withdrawals
+from distributor.model.command import MAX_DURATION_MS
 from distributor.model.control import CONTROL_TYPES
 from distributor.v1 import agent_gateway_pb2 as gateway
 
@@ -357,7 +360,7 @@ class SessionState:
         """Process what concerns the agent as a whole."""
         actions: list[Action] = []
         if message.HasField("drain"):
-            actions.append(ServerDrains(message.drain.reconnect_after.ToTimedelta().total_seconds()))
+            actions.append(ServerDrains(_bounded_seconds(message.drain.reconnect_after)))
         if message.HasField("stop"):
             actions.append(ServerStops(message.stop.reason))
         if message.HasField("halt"):
@@ -392,9 +395,9 @@ class SessionState:
 
     def _apply_limits(self, welcome: gateway.Welcome) -> None:
         # Zero means that the server did not set the field.
-        interval = welcome.heartbeat_interval.ToTimedelta().total_seconds()
+        interval = _bounded_seconds(welcome.heartbeat_interval)
         self._heartbeats.interval = interval or self._heartbeats.interval
-        self._heartbeats.start_within = welcome.start_within.ToTimedelta().total_seconds()
+        self._heartbeats.start_within = _bounded_seconds(welcome.start_within)
         self._output.apply(welcome.limits)
 
     def _reconcile(self, held: RecordedCommand, verdict: gateway.HeldCommandVerdict | None, now: float) -> list[Action]:
@@ -507,3 +510,8 @@ class SessionState:
 
 def _listed(held: RecordedCommand) -> gateway.RunningCommand:
     return gateway.RunningCommand(command_id=held.command_id, lease_id=held.lease_id, output_offset=held.output_bytes)
+
+
+def _bounded_seconds(duration: Duration) -> float:
+    """Return the seconds of a duration, 0 to 30 days: no server may keep an agent away, or stop it, with a wild one."""
+    return min(max(duration.seconds + duration.nanos / 1e9, 0.0), MAX_DURATION_MS / 1_000)

@@ -99,7 +99,7 @@ def main(context: click.Context, /, config: Path | None, **options: Any) -> None
     type=click.Path(exists=True, allow_dash=True, path_type=Path),
     help="File with the enrolment token, or - for standard input, which is the default.",
 )
-@click.option("--ca", "tls_ca", type=click.Path(path_type=Path), help="PEM file with the CA of the server.")
+@click.option("--tls-ca", type=click.Path(path_type=Path), help="PEM file with the CA of the server.")
 @click.option("--replace", is_flag=True, help="Take the place of a live agent with this id.")
 @config_option("an [agent] table")
 def enrol(config: Path | None, token: str | None, token_file: Path | None, replace: bool, **options: Any) -> None:

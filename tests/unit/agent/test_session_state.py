@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from distributor.agent.actions import (
     IdentityContested,
     OutputRoom,
     RefusedCommand,
+    ServerDrains,
     SessionOpened,
     StartCommand,
     StopCause,
@@ -54,6 +56,25 @@ def test_nothing_is_sent_before_the_welcome() -> None:
     assert state.receive(welcome(), 0.0) == [SessionOpened(1, ""), OutputRoom("a")]
     assert [result.command_id for result in taken(state).results] == ["a"]
     assert state.take() is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "used"),
+    [
+        (Duration(seconds=2**62), 2_592_000.0),
+        (Duration(seconds=-(2**62)), 0.0),
+        (Duration(seconds=1, nanos=500_000_000), 1.5),
+    ],
+)
+def test_durations_of_a_server_are_bounded(sent: Duration, used: float) -> None:
+    state = opened()
+    assert ServerDrains(used) in state.receive(gateway.ConnectResponse(drain=gateway.Drain(reconnect_after=sent)), 0.0)
+    wild = welcome()
+    wild.welcome.start_within.CopyFrom(sent)
+    wild.welcome.heartbeat_interval.CopyFrom(sent)
+    fresh = SessionState(PROFILE, CommandRecord())
+    fresh.hello(0.0)
+    fresh.receive(wild, 0.0)
 
 
 def test_a_second_welcome_is_ignored() -> None:
