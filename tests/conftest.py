@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 import logging
 import os
@@ -32,6 +33,12 @@ PATIENCE_OF_A_TEST_SECONDS: Final = {"unit": 30.0}
 """Bound of a coroutine test by its ring, if not of all: single waits have PATIENCE_SECONDS or less."""
 
 PATIENCE_OF_OTHERS_SECONDS: Final = 120.0
+
+
+def pytest_collection_finish() -> None:
+    """Keep modules and collected tests out of garbage collections, which would block loops for most of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

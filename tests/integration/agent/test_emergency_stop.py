@@ -70,8 +70,12 @@ async def test_a_stop_ends_what_runs_and_resume_starts_what_waits(valkey_url: st
         assert (await reports(server, begun.stop_id))["agent123"].status == CONFIRMED
         result = await server.result(running)
         assert (result.status, result.reason.code) == (CANCELLED, "emergency_stop")
-        agent = await server.agent_info()
-        assert "emergency_stop" in [problem.code for problem in agent.problems]
+
+        async def said() -> bool:
+            """Whether the agent's next heartbeat has said so."""
+            return "emergency_stop" in [problem.code for problem in (await server.agent_info()).problems]
+
+        await eventually(said)
         assert await resume(server) == [begun.stop_id]
         queued = await server.queue(command_type="QUICK")
         assert (await server.result(queued)).status == COMPLETED
