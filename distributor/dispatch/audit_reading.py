@@ -36,6 +36,10 @@ class _Segment:
     """None for the open one."""
 
 
+MAX_TOKEN_DIGITS: Final = 15
+"""More than the number of any row has; Valkey takes no longer ids."""
+
+
 class AuditReading:
     """Use cases of administrators. Safe for concurrent use on one event loop."""
 
@@ -52,7 +56,7 @@ class AuditReading:
 
     async def page(self, wanted: AuditFilter, token: str, size: int) -> AuditPage:
         """One page, newest first. Raises InvalidArgument for a token that is none, and errors of the trail's head."""
-        if token and not token.isdigit():
+        if token and not (token.isascii() and token.isdigit() and len(token) <= MAX_TOKEN_DIGITS):
             raise InvalidArgument("page_token is not one of this list", field="page_token", reason="INVALID_PAGE_TOKEN")
         head = await self._head()
         if head is None:

@@ -20,6 +20,8 @@ from distributor.v1.audit_pb2_grpc import AuditServiceServicer
 
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1_000
+MAX_SEQUENCE: Final = 1 << 53
+"""More rows than any trail will have, and still an id of a stream of Valkey."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -54,6 +56,12 @@ class AuditServicer(AuditServiceServicer):
         self, request: pb.ExportAuditRequest, context: Context
     ) -> AsyncIterator[pb.ExportAuditResponse]:
         wanted = audit_filter(request.filter)
+        if not 0 <= request.after_sequence <= MAX_SEQUENCE:
+            raise InvalidArgument(
+                f"after_sequence must be 0 to {MAX_SEQUENCE:,}, not {request.after_sequence:,}",
+                field="after_sequence",
+                reason="SEQUENCE_OUT_OF_RANGE",
+            )
         pieces = self._reading().export(wanted, request.after_sequence, follow=request.follow)
         async with aclosing(pieces):
             async for entries in pieces:
