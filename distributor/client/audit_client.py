@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Final
 
-import grpc
-
-from distributor.client.delegated_channels import DelegatedChannels
-from distributor.client.options import ClientOptions
-from distributor.client.server_channels import ServerChannels
-from distributor.client.status import error_of
-from distributor.client.unary_calls import UnaryCalls
+from distributor.client.service_client import ServiceClient
 from distributor.model.audit_entry import AuditActor, AuditEntry, AuditEvent, AuditOutcome, AuditRow
 from distributor.model.audit_filter import AuditFilter
 from distributor.model.audit_listing import AuditPage, ReadEntry, VerifiedAudit
@@ -20,43 +13,17 @@ from distributor.model.audit_verdict import AuditVerdicts, Finding, Verdict
 from distributor.model.dashboard_event import DashboardEvent
 from distributor.v1 import audit_pb2
 from distributor.v1.audit_pb2_grpc import AuditServiceStub
-from distributor.wire.credentials import Connector
 
 if TYPE_CHECKING:
+    import grpc
+
     from distributor.v1.audit_pb2_grpc import AuditServiceAsyncStub
 
 EVERY_ENTRY: Final = AuditFilter()
 
 
-class AuditClient:
-    """For administrators. `async with` opens the connection. Calls raise errors of `distributor.errors`."""
-
-    def __init__(self, target: str, options: ClientOptions | None = None) -> None:
-        """`target` is as for CommandClient."""
-        self.target = target
-        options = options or ClientOptions()
-        self._calls = UnaryCalls(target, options)
-        self._channels = ServerChannels(target, Connector(options.credentials))
-        self._opened: AuditServiceAsyncStub | None = None
-
-    async def __aenter__(self) -> Self:
-        await self._channels.open()
-        stub: AuditServiceAsyncStub = AuditServiceStub(cast("grpc.aio.Channel", self._channels))
-        self._opened = stub
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._opened = None
-        await self._channels.close()
-
-    @classmethod
-    def over(cls, channels: ServerChannels | DelegatedChannels, target: str, options: ClientOptions) -> Self:
-        """A client on channels that somebody else has opened and will close."""
-        client = cls(target, options)
-        client._opened = AuditServiceStub(cast("grpc.aio.Channel", channels))
-        return client
+class AuditClient(ServiceClient["AuditServiceAsyncStub"]):
+    """For administrators; bridges record what happens at them."""
 
     async def page(self, wanted: AuditFilter = EVERY_ENTRY, token: str = "", size: int = 100) -> AuditPage:
         """One page, newest first. It may be empty although others follow."""
@@ -69,11 +36,9 @@ class AuditClient:
     ) -> AsyncGenerator[list[ReadEntry], None]:
         """Yield matching entries, oldest first; with `follow`, go on with new ones."""
         request = audit_pb2.ExportAuditRequest(filter=_filter(wanted), after_sequence=after_seq, follow=follow)
-        try:
+        with self._server_errors():
             async for response in self._stub.ExportAudit(request):
                 yield [_entry(one) for one in response.entries]
-        except grpc.aio.AioRpcError as failure:
-            raise error_of(failure, self.target) from failure
 
     async def verify(self, checkpoints: Sequence[str] = ()) -> VerifiedAudit:
         """Verify everything that is kept, with these checkpoints and those that agents remember."""
@@ -103,11 +68,8 @@ class AuditClient:
         request = audit_pb2.RecordDashboardEventsRequest(events=map(_dashboard_event, events), lost=lost)
         await self._calls.call(self._stub.RecordDashboardEvents, request)
 
-    @property
-    def _stub(self) -> AuditServiceAsyncStub:
-        if self._opened is None:
-            raise RuntimeError("the client is not open; use it in an `async with` block")
-        return self._opened
+    def _make_stub(self, channel: grpc.aio.Channel) -> AuditServiceAsyncStub:
+        return AuditServiceStub(channel)
 
 
 def _filter(wanted: AuditFilter) -> audit_pb2.AuditFilter:

@@ -16,12 +16,13 @@ from distributor.client import values
 from distributor.client.audit_client import AuditClient
 from distributor.client.delegated_channels import DelegatedChannels
 from distributor.client.emergency_client import EmergencyClient
+from distributor.client.identity_client import IdentityClient
 from distributor.client.options import ClientOptions
 from distributor.client.packed_stub import packed_stub
 from distributor.client.queue_calls import QueueCalls
 from distributor.client.queued_command import QueuedCommand
 from distributor.client.reconnecting import Deadline
-from distributor.client.server_channels import ServerChannels
+from distributor.client.service_client import Channels, ServiceClient, opened
 from distributor.client.translation import (
     agent_of,
     batches,
@@ -35,7 +36,6 @@ from distributor.client.translation import (
     wire_filter,
     wire_request,
 )
-from distributor.client.unary_calls import UnaryCalls
 from distributor.client.watch_streams import WatchStreams
 from distributor.errors import DistributorError, Unavailable
 from distributor.model.agent import AgentInfo, AgentStatus
@@ -46,10 +46,8 @@ from distributor.model.queueing import CommandRequest
 from distributor.settings.caller_settings import load_caller_settings
 from distributor.v1 import command_service_pb2 as wire
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
-from distributor.v1.identity_pb2 import WhoAmIRequest
-from distributor.v1.identity_pb2_grpc import IdentityServiceStub
 from distributor.wire.compression import Compression
-from distributor.wire.credentials import ClientCredentials, Connector
+from distributor.wire.credentials import ClientCredentials
 from distributor.wire.limits import MAX_PAGE
 from distributor.wire.message_packer import MessagePacker
 
@@ -57,13 +55,11 @@ if TYPE_CHECKING:
     import grpc
 
     from distributor.v1.command_service_pb2_grpc import CommandServiceAsyncStub
-    from distributor.v1.identity_pb2_grpc import IdentityServiceAsyncStub
 
 ALL_COMMANDS: Final = CommandFilter()
-_UNOPENED: Final = "use the client inside `async with`"
 
 
-class CommandClient:
+class CommandClient(ServiceClient["CommandServiceAsyncStub"]):
     """Queues, watches, cancels and lists commands, and lists agents.
 
         async with CommandClient("127.0.0.1:50051") as client:
@@ -79,14 +75,9 @@ class CommandClient:
     """
 
     def __init__(self, target: str, options: ClientOptions | None = None) -> None:
-        self.target = target
-        self._options = options or ClientOptions()
-        self._calls = UnaryCalls(target, self._options)
-        self._channels = ServerChannels(target, Connector(self._options.credentials))
-        self._opened_channels: ServerChannels | DelegatedChannels | None = None
-        self._opened_stub: CommandServiceAsyncStub | None = None
-        self._opened_streams: WatchStreams | None = None
-        self._opened_queueing: QueueCalls | None = None
+        super().__init__(target, options)
+        self._open_streams: WatchStreams | None = None
+        self._open_queueing: QueueCalls | None = None
 
     @classmethod
     def configured(cls, context: str | None = None) -> Self:
@@ -101,23 +92,13 @@ class CommandClient:
         )
         return cls(settings.server, options)
 
-    async def __aenter__(self) -> Self:
-        await self._channels.open()
-        self._open(self._channels)
-        return self
-
     def emergency(self) -> EmergencyClient:
         """A client for emergency stops on the same connection, as the same caller."""
-        if self._opened_channels is None:
-            raise RuntimeError("the client is not open; use it in an `async with` block")
-        return EmergencyClient.over(self._opened_channels, self.target, self._options)
+        return EmergencyClient.over(self._channels, self.target, self._options)
 
-    def _open(self, channels: ServerChannels | DelegatedChannels) -> None:
-        self._opened_channels = channels
-        stub = CommandServiceStub(cast("grpc.aio.Channel", channels))
-        self._opened_stub = packed_stub(stub, MessagePacker(self._options.compression))
-        self._opened_streams = WatchStreams(self._opened_stub, self.target, self._options)
-        self._opened_queueing = QueueCalls(self._opened_stub, self.target)
+    def audit(self) -> AuditClient:
+        """A client of the audit trail on the same connection, as the same caller."""
+        return AuditClient.over(self._channels, self.target, self._options)
 
     @asynccontextmanager
     async def on_behalf_of(self, token: Callable[[], str], address: str = "") -> AsyncGenerator[CommandClient, None]:
@@ -126,26 +107,19 @@ class CommandClient:
         `token` returns the user's token for each call. The server permits what the user may do, and no more. `address`
         is the IP address of the user, which the server records instead of the service's; left out if it is none.
         """
-        client = CommandClient(self.target, self._options)
-        client._open(DelegatedChannels(self._channels, token, address))
+        client = CommandClient.over(DelegatedChannels(self._own_channels, token, address), self.target, self._options)
         try:
             yield client
         finally:
             await client._queueing.close()
 
-    def audit(self) -> AuditClient:
-        """A client of the audit trail, on the same connection and on behalf of the same user."""
-        if self._opened_channels is None:
-            raise RuntimeError(_UNOPENED)
-        return AuditClient.over(self._opened_channels, self.target, self._options)
-
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._opened_queueing is not None:
-            await self._opened_queueing.close()
-        await self._channels.close()
-        self._opened_channels = self._opened_stub = self._opened_streams = self._opened_queueing = None
+        if self._open_queueing is not None:
+            await self._open_queueing.close()
+        await super().__aexit__(kind, error, traceback)
+        self._open_streams = self._open_queueing = None
 
     async def queue(self, request: CommandRequest, *, hold_output: bool = False) -> QueuedCommand:
         """Queue one command. It is stored when this returns; the agent need not be connected.
@@ -322,13 +296,11 @@ class CommandClient:
 
         Raises Unavailable, and Unauthenticated for credentials that do not count.
         """
-        channel = cast("grpc.aio.Channel", self._channels)
-        health: Any = HealthStub(channel)
+        health: Any = HealthStub(cast("grpc.aio.Channel", self._channels))
         answer = await self._calls.call(health.Check, HealthCheckRequest())
         if answer.status != HealthCheckResponse.SERVING:
             raise Unavailable(f"the server at {self.target} is not serving", reason="NOT_SERVING")
-        identity: IdentityServiceAsyncStub = IdentityServiceStub(channel)
-        await self._calls.call(identity.WhoAmI, WhoAmIRequest())
+        await IdentityClient.over(self._channels, self.target, self._options).who_am_i()
 
     async def agents_page(
         self, statuses: Sequence[AgentStatus] = (), *, page_size: int = 0, page_token: str = ""
@@ -356,23 +328,21 @@ class CommandClient:
         answer = await self._calls.call(self._stub.GetAgent, wire.GetAgentRequest(agent_id=agent_id))
         return agent_of(answer.agent)
 
-    @property
-    def _stub(self) -> CommandServiceAsyncStub:
-        if self._opened_stub is None:
-            raise RuntimeError(_UNOPENED)
-        return self._opened_stub
+    def _open(self, channels: Channels) -> None:
+        super()._open(channels)
+        self._open_streams = WatchStreams(self._stub, self.target, self._options)
+        self._open_queueing = QueueCalls(self._stub, self.target)
+
+    def _make_stub(self, channel: grpc.aio.Channel) -> CommandServiceAsyncStub:
+        return packed_stub(CommandServiceStub(channel), MessagePacker(self._options.compression))
 
     @property
     def _queueing(self) -> QueueCalls:
-        if self._opened_queueing is None:
-            raise RuntimeError(_UNOPENED)
-        return self._opened_queueing
+        return opened(self._open_queueing)
 
     @property
     def _streams(self) -> WatchStreams:
-        if self._opened_streams is None:
-            raise RuntimeError(_UNOPENED)
-        return self._opened_streams
+        return opened(self._open_streams)
 
 
 def _minted_key() -> str:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, NamedTuple
 
-from distributor.client.options import ClientOptions
-from distributor.client.server_channels import ServerChannels
-from distributor.client.unary_calls import UnaryCalls
+from distributor.client.service_client import ServiceClient
 from distributor.model.revocation import Revocation, RevokedKind
 from distributor.v1 import credentials_pb2 as pb
 from distributor.v1.credentials_pb2_grpc import CredentialServiceStub
-from distributor.wire.credentials import Connector
 
 if TYPE_CHECKING:
     import grpc
@@ -30,27 +26,8 @@ class EnrolmentTokenText(NamedTuple):
     expires_ms: int
 
 
-class CredentialClient:
-    """For administrators. `async with` opens the connection. Calls raise errors of `distributor.errors`."""
-
-    def __init__(self, target: str, options: ClientOptions | None = None) -> None:
-        """`target` is as for CommandClient."""
-        options = options or ClientOptions()
-        self._calls = UnaryCalls(target, options)
-        self._channels = ServerChannels(target, Connector(options.credentials))
-        self._opened: CredentialServiceAsyncStub | None = None
-
-    async def __aenter__(self) -> Self:
-        await self._channels.open()
-        stub: CredentialServiceAsyncStub = CredentialServiceStub(cast("grpc.aio.Channel", self._channels))
-        self._opened = stub
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._opened = None
-        await self._channels.close()
+class CredentialClient(ServiceClient["CredentialServiceAsyncStub"]):
+    """For administrators."""
 
     async def enrolment_token(
         self, agents: str, labels: Mapping[str, str], uses: int, lifetime_seconds: int
@@ -80,11 +57,8 @@ class CredentialClient:
         response = await self._calls.call(self._stub.ListRevocations, pb.ListRevocationsRequest())
         return [_revocation(entry) for entry in response.revocations]
 
-    @property
-    def _stub(self) -> CredentialServiceAsyncStub:
-        if self._opened is None:
-            raise RuntimeError("the client is not open; use it in an `async with` block")
-        return self._opened
+    def _make_stub(self, channel: grpc.aio.Channel) -> CredentialServiceAsyncStub:
+        return CredentialServiceStub(channel)
 
 
 def _revocation(entry: pb.Revocation) -> Revocation:

@@ -4,61 +4,25 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING
 
-import grpc
-
-from distributor.client.delegated_channels import DelegatedChannels
-from distributor.client.options import ClientOptions
-from distributor.client.server_channels import ServerChannels
-from distributor.client.status import error_of
-from distributor.client.unary_calls import UnaryCalls
+from distributor.client.service_client import ServiceClient
 from distributor.model.command import Reason
 from distributor.model.emergency_stop import EmergencyStop
 from distributor.model.halt import AgentHalt, HaltStatus, StillRunning
 from distributor.model.stop_scope import StopScope
 from distributor.v1 import emergency_pb2
 from distributor.v1.emergency_pb2_grpc import EmergencyServiceStub
-from distributor.wire.credentials import Connector
 from distributor.wire.enums import HALT_STATUS_FROM_WIRE
 
 if TYPE_CHECKING:
+    import grpc
+
     from distributor.v1.emergency_pb2_grpc import EmergencyServiceAsyncStub
 
 
-class EmergencyClient:
-    """For administrators. `async with` opens the connection. Calls raise errors of `distributor.errors`."""
-
-    def __init__(self, target: str, options: ClientOptions | None = None) -> None:
-        """`target` is as for CommandClient."""
-        self.target = target
-        options = options or ClientOptions()
-        self._calls = UnaryCalls(target, options)
-        self._channels = ServerChannels(target, Connector(options.credentials))
-        self._opened: EmergencyServiceAsyncStub | None = None
-
-    @classmethod
-    def over(cls, channels: ServerChannels | DelegatedChannels, target: str, options: ClientOptions) -> Self:
-        """A client on the open channels of another, which closes them."""
-        client = cls(target, options)
-        client._open(channels)
-        return client
-
-    async def __aenter__(self) -> Self:
-        await self._channels.open()
-        self._open(self._channels)
-        return self
-
-    def _open(self, channels: ServerChannels | DelegatedChannels) -> None:
-        stub: EmergencyServiceAsyncStub = EmergencyServiceStub(cast("grpc.aio.Channel", channels))
-        self._opened = stub
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._opened = None
-        await self._channels.close()
+class EmergencyClient(ServiceClient["EmergencyServiceAsyncStub"]):
+    """For administrators."""
 
     async def stop(self, scope: StopScope, reason: str = "") -> EmergencyStop:
         """Put a stop in force. When this returns, nothing is queued for the agents in scope or given to them."""
@@ -86,17 +50,12 @@ class EmergencyClient:
         """
         request = emergency_pb2.WatchStopRequest(stop_id=stop_id)
         request.timeout.FromMilliseconds(round(seconds * 1000))
-        try:
+        with self._server_errors():
             async for response in self._stub.WatchStop(request):
                 yield [_agent(agent) for agent in response.agents], response.complete
-        except grpc.aio.AioRpcError as failure:
-            raise error_of(failure, self.target) from failure
 
-    @property
-    def _stub(self) -> EmergencyServiceAsyncStub:
-        if self._opened is None:
-            raise RuntimeError("the client is not open; use it in an `async with` block")
-        return self._opened
+    def _make_stub(self, channel: grpc.aio.Channel) -> EmergencyServiceAsyncStub:
+        return EmergencyServiceStub(channel)
 
 
 def _stop(message: emergency_pb2.EmergencyStop) -> EmergencyStop:

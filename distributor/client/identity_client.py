@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distributor.client.options import ClientOptions
-from distributor.client.server_channels import ServerChannels
-from distributor.client.unary_calls import UnaryCalls
+from distributor.client.service_client import ServiceClient
 from distributor.v1 import identity_pb2 as pb
 from distributor.v1.identity_pb2_grpc import IdentityServiceStub
-from distributor.wire.credentials import Connector
 
 if TYPE_CHECKING:
     import grpc
@@ -39,26 +35,15 @@ class Identity(NamedTuple):
         return self.kind != "unknown"
 
 
-class IdentityClient:
-    """Makes the calls of IdentityService, inside `async with`."""
-
-    def __init__(self, target: str, options: ClientOptions) -> None:
-        self._channels = ServerChannels(target, Connector(options.credentials))
-        self._calls = UnaryCalls(target, options)
-
-    async def __aenter__(self) -> Self:
-        await self._channels.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._channels.close()
+class IdentityClient(ServiceClient["IdentityServiceAsyncStub"]):
+    """For every caller."""
 
     async def who_am_i(self) -> Identity:
         """Return who the caller is. Raises Unauthenticated for credentials that do not count, and Unavailable."""
-        stub: IdentityServiceAsyncStub = IdentityServiceStub(cast("grpc.aio.Channel", self._channels))
-        return _identity(await self._calls.call(stub.WhoAmI, pb.WhoAmIRequest()))
+        return _identity(await self._calls.call(self._stub.WhoAmI, pb.WhoAmIRequest()))
+
+    def _make_stub(self, channel: grpc.aio.Channel) -> IdentityServiceAsyncStub:
+        return IdentityServiceStub(channel)
 
 
 def _identity(wire: pb.WhoAmIResponse) -> Identity:
