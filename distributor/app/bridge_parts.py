@@ -92,10 +92,10 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
     log = ValkeyEventLog(connections.events, connections.reads)
     events = EventSource(log, ValkeyEventHistory(connections.reads))
     hub = EventHub(events, view, pumps, agents, metrics)
-    hub.backends.insecure = insecurities(settings)
+    hub.backends.own_insecure = insecurities(settings)
     client = CommandClient(settings.server, replace(CALLS, credentials=ClientCredentials.of_bridge(settings)))
     notes = _audit_notes(settings, client)
-    check = ServerCheck(client, hub.backends.server, settings.server_check_interval)
+    check = ServerCheck(client, hub.backends, settings.server_check_interval)
     limits = DashboardLimits(
         settings.connect_timeout,
         settings.max_connect_bytes,

@@ -69,6 +69,17 @@ def _exposed(settings: ServerSettings) -> Iterator[str]:
         yield f"http_listen {settings.http_listen} is beyond loopback without TLS: set http_tls, tls_cert and tls_key"
 
 
+def insecurities(settings: ServerSettings, *, authenticated: bool) -> list[str]:
+    """What is unsafe about a server, as WhoAmIResponse names it."""
+    plain_http = beyond_loopback(settings.http_listen) and not settings.http_tls
+    found = {
+        "unauthenticated": not authenticated,
+        "plain_text": beyond_loopback(settings.listen) and settings.tls_cert is None,
+        "plain_http": plain_http,
+    }
+    return [name for name, unsafe in found.items() if unsafe]
+
+
 def beyond_loopback(address: str) -> bool:
     """Whether other hosts may reach `address`, "host:port"."""
     return not is_loopback(split_address(address)[0])

@@ -10,6 +10,7 @@ from typing import Final
 from distributor.app.audit_parts import AuditParts, audit_parts
 from distributor.app.issuing import agent_issuer
 from distributor.app.lifespan import Loop
+from distributor.app.server_endpoints import insecurities
 from distributor.app.timing import ServerTiming
 from distributor.dispatch.agent_registry import AgentRegistry
 from distributor.dispatch.agent_reports import AgentReports
@@ -293,7 +294,8 @@ def _grpc_server(
     if audit is not None:
         calls = CallInterceptor(metrics, limit, doors, CallAudit(AuditedCallers(audit.recorder)))
         ours = [calls, *inner, AuditInterceptor(audit.recorder)]
-    return GrpcServer([*more, *ours], settings.reflection)
+    insecure = insecurities(settings, authenticated=authenticator is not None)
+    return GrpcServer([*more, *ours], settings.reflection, insecure)
 
 
 def _packer(settings: ServerSettings, metrics: Metrics, sent: Compressed, received: Compressed) -> MessagePacker:

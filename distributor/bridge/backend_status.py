@@ -1,16 +1,23 @@
-"""Tracks whether the server and Valkey are available and since when, for /readyz and dashboards."""
+"""Tracks whether the server and Valkey are available, and what is insecure, for /readyz and dashboards."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 from distributor.client import CommandClient
 from distributor.errors import DistributorError
 
 INTERVAL_SECONDS: Final = 2.0
+
+_SERVER_INSECURITIES: Final = {
+    "unauthenticated": "server_unauthenticated",
+    "plain_text": "server_plain_text",
+    "plain_http": "server_plain_http",
+}
+"""What a server says is unsafe about itself, and its name in `bridge:status`."""
 
 
 class Availability(NamedTuple):
@@ -50,21 +57,39 @@ class Backend:
 
 
 class BackendStatus:
-    """The backends of a bridge. Calls `on_change` when either becomes available or unavailable."""
+    """The backends of a bridge, and what is insecure. Calls `on_change` when any of that changes."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
-        self.insecure: Sequence[str] = ()
-        """What crosses a network in plain text, which the page warns of: `plain_page`, `plain_server`."""
+        self._on_change = on_change
+        self._server_insecure: list[str] = []
+        self.own_insecure: Sequence[str] = ()
+        """What is insecure by the settings of the bridge: `plain_page`, `plain_server`. Set before it serves."""
         self.valkey = Backend(on_change)
         self.server = Backend(on_change, "not checked yet")
+
+    @property
+    def insecure(self) -> list[str]:
+        """What the page warns of, as `bridge:status` names it; of the server, what it last said."""
+        return [*self.own_insecure, *self._server_insecure]
+
+    def server_answered(self, insecure: Collection[str]) -> None:
+        """Note that the server is available, and what it says is unsafe about itself. Ignores unknown names."""
+        found = [name for said, name in _SERVER_INSECURITIES.items() if said in insecure]
+        changed, self._server_insecure = found != self._server_insecure, found
+        if self.server.fault is not None:
+            self.server.succeeded()
+        elif changed:
+            self._on_change()
 
 
 class ServerCheck:
     """Background loop that calls the server at a fixed interval and reports the outcome."""
 
-    def __init__(self, client: CommandClient, server: Backend, interval_seconds: float = INTERVAL_SECONDS) -> None:
+    def __init__(
+        self, client: CommandClient, backends: BackendStatus, interval_seconds: float = INTERVAL_SECONDS
+    ) -> None:
         self._client = client
-        self._server = server
+        self._backends = backends
         self._interval_seconds = interval_seconds
 
     async def run(self) -> None:
@@ -76,11 +101,11 @@ class ServerCheck:
     async def run_once(self) -> None:
         """Check once."""
         try:
-            await self._client.check()
+            insecure = await self._client.check()
         except DistributorError as error:
-            self._server.failed(error.message)
+            self._backends.server.failed(error.message)
         else:
-            self._server.succeeded()
+            self._backends.server_answered(insecure)
 
 
 def _now_ms() -> int:

@@ -62,7 +62,7 @@ def resync(reason: str, position: str, agents: Sequence[Document], commands: Seq
 
 
 def bridge_status(server: Availability, valkey: Availability, insecure: Sequence[str] = ()) -> str:
-    """Availability of the server and Valkey, and what is insecure: `plain_page`, `plain_server`."""
+    """Availability of the server and Valkey, and what is insecure, by the names of the schema."""
     fields = {
         "timestamp": time_text(int(time.time() * 1000)),
         "server": _availability(server),

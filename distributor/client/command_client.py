@@ -291,16 +291,18 @@ class CommandClient(ServiceClient["CommandServiceAsyncStub"]):
             if not token:
                 return
 
-    async def check(self) -> None:
-        """Check that the server serves, and accepts this client's credentials.
+    async def check(self) -> tuple[str, ...]:
+        """Check that the server serves and accepts this client's credentials; return what is unsafe about it.
 
+        That is any of `unauthenticated`, `plain_text` (gRPC for other hosts) and `plain_http` (its metrics).
         Raises Unavailable, and Unauthenticated for credentials that do not count.
         """
         health: Any = HealthStub(cast("grpc.aio.Channel", self._channels))
         answer = await self._calls.call(health.Check, HealthCheckRequest())
         if answer.status != HealthCheckResponse.SERVING:
             raise Unavailable(f"the server at {self.target} is not serving", reason="NOT_SERVING")
-        await IdentityClient.over(self._channels, self.target, self._options).who_am_i()
+        identity = await IdentityClient.over(self._channels, self.target, self._options).who_am_i()
+        return identity.insecure
 
     async def agents_page(
         self, statuses: Sequence[AgentStatus] = (), *, page_size: int = 0, page_token: str = ""

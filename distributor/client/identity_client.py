@@ -18,7 +18,8 @@ class Identity(NamedTuple):
     """A caller as its server knows it. `kind` is unknown while authentication is off.
 
     `grants` are objects with `agents`, `labels` and `types`; None if nothing is excluded. `expires_ms` is when the
-    credentials expire, in milliseconds since the epoch; 0 if they do not.
+    credentials expire, in milliseconds since the epoch; 0 if they do not. `insecure` names what is unsafe about the
+    server: `unauthenticated`, `plain_text`, `plain_http`.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class Identity(NamedTuple):
     grants: tuple[dict[str, Any], ...] | None
     expires_ms: int
     address: str
+    insecure: tuple[str, ...] = ()
 
     @property
     def known(self) -> bool:
@@ -49,7 +51,16 @@ class IdentityClient(ServiceClient["IdentityServiceAsyncStub"]):
 def _identity(wire: pb.WhoAmIResponse) -> Identity:
     grants = tuple(map(_grant, wire.grants.grants)) if wire.HasField("grants") else None
     expires_ms = wire.expire_time.ToMilliseconds() if wire.HasField("expire_time") else 0
-    return Identity(wire.kind, wire.subject, wire.on_behalf_of, tuple(wire.roles), grants, expires_ms, wire.address)
+    return Identity(
+        wire.kind,
+        wire.subject,
+        wire.on_behalf_of,
+        tuple(wire.roles),
+        grants,
+        expires_ms,
+        wire.address,
+        tuple(wire.insecure),
+    )
 
 
 def _grant(wire: pb.Grant) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -16,10 +17,15 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class IdentityServicer(IdentityServiceServicer):
-    """Answers from the credentials of the call alone."""
+    """Answers from the credentials of the call, and with what is unsafe about the server (`insecure`)."""
+
+    def __init__(self, insecure: Sequence[str] = ()) -> None:
+        self._insecure = insecure
 
     async def WhoAmI(self, request: pb.WhoAmIRequest, context: Context) -> pb.WhoAmIResponse:
-        return identity_of(current_caller())
+        identity = identity_of(current_caller())
+        identity.insecure.extend(self._insecure)
+        return identity
 
 
 def identity_of(caller: Caller) -> pb.WhoAmIResponse:

@@ -66,11 +66,15 @@ class Listener(NamedTuple):
 class GrpcServer:
     """A grpc.aio server with health checks. Create, `start()` and `stop()` it on one event loop."""
 
-    def __init__(self, interceptors: Sequence[Interceptor], with_reflection: bool = False) -> None:
+    def __init__(
+        self, interceptors: Sequence[Interceptor], with_reflection: bool = False, insecure: Sequence[str] = ()
+    ) -> None:
+        """`insecure` is what callers learn to be unsafe about this server, as in WhoAmIResponse."""
         self._methods = MethodTable(interceptors)
         self._server = grpc.aio.server(handlers=[self._methods], options=server_options())
         self._closing: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
+        self._identity = IdentityServicer(insecure)
         self._methods.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
         if with_reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -93,7 +97,7 @@ class GrpcServer:
         self._methods.add(add_AgentGatewayServiceServicer_to_server, gateway)
         self._methods.add(add_CommandServiceServicer_to_server, commands)
         self._methods.add(add_EmergencyServiceServicer_to_server, emergency)
-        self._methods.add(add_IdentityServiceServicer_to_server, IdentityServicer())
+        self._methods.add(add_IdentityServiceServicer_to_server, self._identity)
         self._methods.add(add_AuditServiceServicer_to_server, audit)
 
     def serve_credentials(self, enrolment: EnrolmentServicer, credentials: CredentialServicer) -> None:

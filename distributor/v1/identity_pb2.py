@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64istributor/v1/identity.proto\x12\x0e\x64istributor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n\rWhoAmIRequest\"\xc1\x01\n\x0eWhoAmIResponse\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x14\n\x0con_behalf_of\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12)\n\x06grants\x18\x05 \x01(\x0b\x32\x19.distributor.v1.GrantList\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\"2\n\tGrantList\x12%\n\x06grants\x18\x01 \x03(\x0b\x32\x15.distributor.v1.Grant\"\x88\x01\n\x05Grant\x12\x0e\n\x06\x61gents\x18\x01 \x03(\t\x12\x31\n\x06labels\x18\x02 \x03(\x0b\x32!.distributor.v1.Grant.LabelsEntry\x12\r\n\x05types\x18\x03 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32Z\n\x0fIdentityService\x12G\n\x06WhoAmI\x12\x1d.distributor.v1.WhoAmIRequest\x1a\x1e.distributor.v1.WhoAmIResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64istributor/v1/identity.proto\x12\x0e\x64istributor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n\rWhoAmIRequest\"\xd3\x01\n\x0eWhoAmIResponse\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x14\n\x0con_behalf_of\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12)\n\x06grants\x18\x05 \x01(\x0b\x32\x19.distributor.v1.GrantList\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x10\n\x08insecure\x18\x08 \x03(\t\"2\n\tGrantList\x12%\n\x06grants\x18\x01 \x03(\x0b\x32\x15.distributor.v1.Grant\"\x88\x01\n\x05Grant\x12\x0e\n\x06\x61gents\x18\x01 \x03(\t\x12\x31\n\x06labels\x18\x02 \x03(\x0b\x32!.distributor.v1.Grant.LabelsEntry\x12\r\n\x05types\x18\x03 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32Z\n\x0fIdentityService\x12G\n\x06WhoAmI\x12\x1d.distributor.v1.WhoAmIRequest\x1a\x1e.distributor.v1.WhoAmIResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,13 +37,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WHOAMIREQUEST']._serialized_start=82
   _globals['_WHOAMIREQUEST']._serialized_end=97
   _globals['_WHOAMIRESPONSE']._serialized_start=100
-  _globals['_WHOAMIRESPONSE']._serialized_end=293
-  _globals['_GRANTLIST']._serialized_start=295
-  _globals['_GRANTLIST']._serialized_end=345
-  _globals['_GRANT']._serialized_start=348
-  _globals['_GRANT']._serialized_end=484
-  _globals['_GRANT_LABELSENTRY']._serialized_start=439
-  _globals['_GRANT_LABELSENTRY']._serialized_end=484
-  _globals['_IDENTITYSERVICE']._serialized_start=486
-  _globals['_IDENTITYSERVICE']._serialized_end=576
+  _globals['_WHOAMIRESPONSE']._serialized_end=311
+  _globals['_GRANTLIST']._serialized_start=313
+  _globals['_GRANTLIST']._serialized_end=363
+  _globals['_GRANT']._serialized_start=366
+  _globals['_GRANT']._serialized_end=502
+  _globals['_GRANT_LABELSENTRY']._serialized_start=457
+  _globals['_GRANT_LABELSENTRY']._serialized_end=502
+  _globals['_IDENTITYSERVICE']._serialized_start=504
+  _globals['_IDENTITYSERVICE']._serialized_end=594
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,7 @@ class WhoAmIResponse(_message.Message):
     GRANTS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    INSECURE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """agent, service or user; unknown while authentication is off, when everyone may do everything."""
     subject: _builtins.str
@@ -65,6 +66,12 @@ class WhoAmIResponse(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the credentials expire; absent if they do not."""
 
+    @_builtins.property
+    def insecure(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is unsafe about the server that answers, for clients to show. `unauthenticated`: it authenticates nobody.
+        `plain_text`: its gRPC address is open to other hosts without TLS. `plain_http`: so are its metrics.
+        """
+
     def __init__(
         self,
         *,
@@ -75,10 +82,11 @@ class WhoAmIResponse(_message.Message):
         grants: Global___GrantList | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         address: _builtins.str = ...,
+        insecure: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "grants", b"grants"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "expire_time", b"expire_time", "grants", b"grants", "kind", b"kind", "on_behalf_of", b"on_behalf_of", "roles", b"roles", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "expire_time", b"expire_time", "grants", b"grants", "insecure", b"insecure", "kind", b"kind", "on_behalf_of", b"on_behalf_of", "roles", b"roles", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,9 +57,12 @@ async def test_what_is_insecure_is_said_on_every_view(page: DashboardPage) -> No
     await page.live()
     await expect(banner).to_have_count(0)
     status.say(insecure=["plain_page", "plain_server", "of a later version"])
-    await expect(banner).to_have_text(
-        "Insecure: this page and your token cross the network in plain text, "
-        "and the bridge talks to its server in plain text. Anyone on the network path can read and change it."
+    await expect(banner.get_by_role("listitem")).to_have_text(
+        [
+            "This page and your token cross the network in plain text: anyone on the path can read and change them.",
+            "The bridge calls its server over the network in plain text: "
+            "anyone on the path can read and change the calls.",
+        ]
     )
     await page.open("agents")
     await expect(banner).to_be_visible()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 from distributor.cli.one_line import one_line
 from distributor.cli.sender.json_text import json_line
@@ -13,11 +13,17 @@ from distributor.wire.documents import time_text
 
 NO_AUTHENTICATION = "The server does not authenticate its callers: everyone may do everything."
 
+_INSECURITIES: Final = {
+    "plain_text": "Insecure: the server accepts plain text from other hosts.",
+    "plain_http": "Insecure: the server sends its metrics to other hosts in plain text.",
+}
+
 
 def identity_text(identity: Identity, server: str, context: str) -> str:
-    """Who the caller is and what it may do, several lines."""
+    """Who the caller is and what it may do, and what is unsafe about the server; several lines."""
+    insecure = [_INSECURITIES[name] for name in identity.insecure if name in _INSECURITIES]
     if not identity.known:
-        return f"{NO_AUTHENTICATION}\nserver: {_target(server, context)}"
+        return "\n".join([NO_AUTHENTICATION, *insecure, f"server: {_target(server, context)}"])
     grants = "everything" if identity.grants is None else ", ".join(map(json_line, identity.grants)) or "nothing"
     rows = {
         "caller": f"{identity.subject} ({identity.kind})",
@@ -30,7 +36,7 @@ def identity_text(identity: Identity, server: str, context: str) -> str:
     }
     shown = {name: one_line(text) for name, text in rows.items() if text}
     width = max(map(len, shown))
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in shown.items())
+    return "\n".join([*(f"{name:<{width}}  {text}" for name, text in shown.items()), *insecure])
 
 
 def login_text(identity: Identity, server: str, context: str) -> str:
@@ -53,6 +59,7 @@ def identity_document(identity: Identity, server: str, context: str) -> dict[str
         "grants": None if identity.grants is None else list(identity.grants),
         "expireTime": time_text(identity.expires_ms) if identity.expires_ms else None,
         "address": identity.address,
+        "insecure": list(identity.insecure),
         "server": server,
         "context": context or None,
     }

@@ -16,7 +16,7 @@
  * @property {number} since  earliest time with any known activity, in ms
  * @property {number} allSince  time since which every ended command is counted, in ms; 0 if all are
  * @property {import("./availability.js").Backends | null} backends  status of the bridge's server and Valkey
- * @property {string[]} insecure  what crosses a network in plain text: `plain_page`, `plain_server`
+ * @property {string[]} insecure  what is insecure, by the names of `bridge:status`
  * @property {import("./protocol.js").Stop[]} stops  emergency stops in force, oldest first
  * @property {string} position  resume position
  * @property {number} clockOffset  ms by which the store's clock is ahead of the browser's

@@ -202,6 +202,15 @@ async def test_a_server_without_authentication_says_so(valkey_url: str) -> None:
         done = await run_sender("", "login", f"--server=127.0.0.1:{server.port}", "--context=dev", stdin=b"any")
         assert b"does not authenticate its callers" in done.stdout
         assert b"does not authenticate its callers" in (await run_sender("", "whoami")).stdout
+        assert (await run_sender("", "whoami", "-o", "json")).document["insecure"] == ["unauthenticated"]
+
+
+async def test_whoami_says_what_is_insecure_about_the_server(valkey_url: str, files: CertificateFiles) -> None:
+    async with served(valkey_url, files, http_listen="0.0.0.0:0", insecure=True) as server:
+        assert (await log_in(server, files, token_of())).code == 0
+        assert (await run_sender("", "whoami", "-o", "json")).document["insecure"] == ["plain_http"]
+        last = (await run_sender("", "whoami")).stdout.decode().splitlines()[-1]
+        assert last == "Insecure: the server sends its metrics to other hosts in plain text."
 
 
 @pytest.mark.parametrize("given", [b"", b" \n", b"two words", b"\xff\xfe", b"x" * 20_000, b"a\x1bb"])

@@ -53,7 +53,15 @@ async def test_everyone_is_unknown_while_authentication_is_off(valkey_url: str) 
     async with running_server(valkey_url) as server:
         identity = await who_is(server.address, "")
         assert not identity.known
+        assert identity.insecure == ("unauthenticated",)
         assert identity.roles == ("viewer", "operator", "admin")
+
+
+async def test_a_server_says_what_other_hosts_reach_in_plain_text(valkey_url: str) -> None:
+    exposed = {"listen": "0.0.0.0:0", "http_listen": "0.0.0.0:0", "insecure": True}
+    async with running_server(valkey_url, token_key=KEY, **exposed) as server:
+        token = signed(exp=4_000_000_000, scope="", roles=["operator"])
+        assert (await who_is(server.address, token)).insecure == ("plain_text", "plain_http")
 
 
 async def test_a_token_says_who_calls_and_until_when(valkey_url: str) -> None:

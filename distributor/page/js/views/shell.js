@@ -171,21 +171,32 @@ function connectionBadges(app) {
 
 /** @type {Record<string, string>} */
 const INSECURITIES = {
-  plain_page: "this page and your token cross the network in plain text",
-  plain_server: "the bridge talks to its server in plain text",
+  plain_page: "This page and your token cross the network in plain text: anyone on the path can read and change them.",
+  plain_server:
+    "The bridge calls its server over the network in plain text: anyone on the path can read and change the calls.",
+  server_unauthenticated:
+    "The server does not authenticate its callers: anyone who can reach it can run commands on every agent.",
+  server_plain_text:
+    "The server accepts plain text from other hosts: anyone on the path can read and change commands and results.",
+  server_plain_http: "The server sends its metrics to other hosts in plain text: anyone on the path can read them.",
 };
 
-/** What the operator permitted with `insecure`. @param {App} app */
+/** What is insecure about the page and the server, one sentence each. It lasts, so is no alert. @param {App} app */
 function insecureBanner(app) {
   const found = app.known.insecure.map((name) => INSECURITIES[name]).filter(Boolean);
   if (!found.length) return null;
   return h(
     "div",
-    { key: "banner insecure", class: "banner insecure", role: "alert" },
+    { key: "banner insecure", class: "banner insecure", role: "status" },
     h(
       "div",
       { class: "banner-inner" },
-      h("span", null, `Insecure: ${found.join(", and ")}. Anyone on the network path can read and change it.`),
+      h("strong", null, "Insecure"),
+      h(
+        "ul",
+        null,
+        found.map((sentence) => h("li", { key: sentence }, sentence)),
+      ),
     ),
   );
 }
