@@ -36,6 +36,7 @@ from distributor.identity.roles import Role
 from distributor.identity.tokens import NewToken, Revoked, TokenVerifier, mint
 from distributor.model.retry_policy import RetryPolicy
 from distributor.observability.http import HttpEndpoint
+from distributor.observability.http_protocol import HttpLimits
 from distributor.observability.loop_watchdog import LoopWatchdog
 from distributor.settings import BridgeSettings
 from distributor.store.command_reader import ValkeyCommandReader
@@ -124,7 +125,12 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         bridge_endpoint(
             settings.listen,
             app,
-            WebSocketLimits(settings.ping_interval, settings.max_message_bytes, settings.close_timeout),
+            WebSocketLimits(
+                settings.ping_interval,
+                settings.max_message_bytes,
+                settings.close_timeout,
+                HttpLimits(settings.http_request_timeout, settings.max_http_body_bytes),
+            ),
             certificates,
         ),
         {

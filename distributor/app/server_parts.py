@@ -81,6 +81,7 @@ from distributor.store.stop_store import ValkeyStopStore
 from distributor.wire.at_rest_packer import AtRestObservers, AtRestPacker
 from distributor.wire.compression import Compression
 from distributor.wire.message_packer import MessagePacker
+from distributor.wire.transport import ServerLimits
 
 DEFAULT_TIMING: Final = ServerTiming()
 IDEMPOTENCY_MS: Final = 86_400_000
@@ -290,12 +291,15 @@ def _grpc_server(
     packer = _packer(settings, metrics, Compressed.SENT_TO_CALLERS, Compressed.RECEIVED_FROM_CALLERS)
     limit = CallLimit(settings.max_calls)
     inner: list[Interceptor] = [CompressionInterceptor(packer), CallerLimitInterceptor(CallerLimits(settings))]
-    ours: list[Interceptor] = [CallInterceptor(metrics, limit, doors), *inner]
+    noted = CallAudit(AuditedCallers(audit.recorder)) if audit is not None else None
+    ours: list[Interceptor] = [CallInterceptor(metrics, limit, doors, noted, settings.max_metadata_bytes), *inner]
     if audit is not None:
-        calls = CallInterceptor(metrics, limit, doors, CallAudit(AuditedCallers(audit.recorder)))
-        ours = [calls, *inner, AuditInterceptor(audit.recorder)]
+        ours.append(AuditInterceptor(audit.recorder))
+    accepted = ServerLimits(
+        settings.max_message_bytes, settings.max_metadata_bytes, round(settings.handshake_timeout * 1000)
+    )
     insecure = insecurities(settings, authenticated=authenticator is not None)
-    return GrpcServer([*more, *ours], settings.reflection, insecure)
+    return GrpcServer([*more, *ours], settings.reflection, insecure, accepted)
 
 
 def _packer(settings: ServerSettings, metrics: Metrics, sent: Compressed, received: Compressed) -> MessagePacker:
@@ -303,6 +307,7 @@ def _packer(settings: ServerSettings, metrics: Metrics, sent: Compressed, receiv
         Compression(settings.compression == "gzip", settings.compression_threshold),
         partial(metrics.compressed, sent),
         partial(metrics.compressed, received),
+        settings.max_message_bytes,
     )
 
 

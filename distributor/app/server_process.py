@@ -22,6 +22,7 @@ from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
 from distributor.dispatch.refusals import draining
 from distributor.identity.tokens import Revoked
 from distributor.observability.http import HttpEndpoint, observability_app
+from distributor.observability.http_protocol import HttpLimits
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
 from distributor.processes.open_files import open_files_limit
@@ -86,6 +87,11 @@ class ServerProcess:
         return self._http.connections if self._http is not None else 0
 
     @property
+    def http_limits(self) -> HttpLimits | None:
+        """What `/metrics`, `/healthz` and `/readyz` accept; None before they are served."""
+        return self._http.limits if self._http is not None else None
+
+    @property
     def streams(self) -> int:
         """Number of agents' streams that are open, or that the store does not know to have ended."""
         return self._gateway.streams if self._gateway is not None else 0
@@ -139,6 +145,7 @@ class ServerProcess:
             settings.http_listen,
             observability_app(self.metrics.registry, self._checks(parts), authentication.admit_metrics),
             tls=certificates if settings.http_tls else None,
+            limits=HttpLimits(settings.http_request_timeout, settings.max_http_body_bytes),
         )
         await http.start()
         lifespan.on_stop("http", http.stop)

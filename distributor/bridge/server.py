@@ -12,6 +12,7 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from distributor.observability.http import HttpEndpoint
+from distributor.observability.http_protocol import DEFAULT_LIMITS, HttpLimits
 from distributor.wire.certificate_files import CertificateFiles
 
 CLOSE_SECONDS: Final = 5.0
@@ -31,6 +32,7 @@ class WebSocketLimits:
     ping_seconds: float
     max_message_bytes: int
     close_seconds: float = CLOSE_SECONDS
+    http: HttpLimits = DEFAULT_LIMITS
 
 
 def bridge_endpoint(
@@ -42,6 +44,7 @@ def bridge_endpoint(
         app,
         setting="listen in [bridge]",
         tls=tls,
+        limits=limits.http,
         ws=type("DashboardProtocol", (_DashboardProtocol,), {"close_seconds": limits.close_seconds}),
         ws_max_size=limits.max_message_bytes,
         ws_per_message_deflate=False,

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from distributor.errors import DistributorError, PermissionDenied
-from distributor.observability.http_protocol import BoundedHttpProtocol
+from distributor.observability.http_protocol import DEFAULT_LIMITS, HttpLimits, bounded_http
 from distributor.wire.certificate_files import CertificateFiles
 from distributor.wire.http_context import http_server_context
 from distributor.wire.listening import listening_socket
@@ -28,7 +28,6 @@ Check = Callable[[], str | None]
 
 _NOT_CACHED: Final = {"Cache-Control": "no-store"}
 _OPTIONS: Final[Mapping[str, Any]] = {
-    "http": BoundedHttpProtocol,
     "ws": "none",
     "lifespan": "off",
     "log_config": None,
@@ -83,13 +82,15 @@ class HttpEndpoint:
         *,
         setting: str = "http_listen",
         tls: CertificateFiles | None = None,
+        limits: HttpLimits = DEFAULT_LIMITS,
         **options: Any,
     ) -> None:
         """Errors name the address by `setting`. With `tls`, serves HTTPS. `options` override the uvicorn defaults."""
         self._address = address
         self._app = app
         self._setting = setting
-        self._options = {**_OPTIONS, **options}
+        self.limits = limits
+        self._options = {**_OPTIONS, "http": bounded_http(limits), **options}
         self._tls = tls
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -14,10 +14,20 @@ MAX_BODY_BYTES: Final = 65_536
 """Of a request, with its framing. Only small forms have a body; uvicorn itself would read without end."""
 
 
+class HttpLimits(NamedTuple):
+    """How long a request may take to arrive, and how large its body may be."""
+
+    request_seconds: float = REQUEST_SECONDS
+    body_bytes: int = MAX_BODY_BYTES
+
+
+DEFAULT_LIMITS: Final = HttpLimits()
+
+
 class BoundedHttpProtocol(H11Protocol):
     """uvicorn's protocol with a deadline and a limit for requests, one of each per connection."""
 
-    request_seconds = REQUEST_SECONDS
+    limits = DEFAULT_LIMITS
     _deadline: asyncio.TimerHandle | None = None
     _body_bytes = 0
 
@@ -39,7 +49,7 @@ class BoundedHttpProtocol(H11Protocol):
             self._body_bytes = 0
         elif self._is_arriving() and cycle is not None and not cycle.response_complete:
             self._body_bytes += len(data)
-            if self._body_bytes > MAX_BODY_BYTES:
+            if self._body_bytes > self.limits.body_bytes:
                 self.transport.abort()
         if not self._is_arriving():
             self._expect_nothing()
@@ -62,9 +72,14 @@ class BoundedHttpProtocol(H11Protocol):
 
     def _expect_request(self) -> None:
         self._expect_nothing()
-        self._deadline = self.loop.call_later(self.request_seconds, self.transport.abort)
+        self._deadline = self.loop.call_later(self.limits.request_seconds, self.transport.abort)
 
     def _expect_nothing(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def bounded_http(limits: HttpLimits) -> type[BoundedHttpProtocol]:
+    """The protocol with these limits; uvicorn constructs it for each connection."""
+    return type("BoundedHttp", (BoundedHttpProtocol,), {"limits": limits})

@@ -38,7 +38,7 @@ from distributor.v1.emergency_pb2_grpc import add_EmergencyServiceServicer_to_se
 from distributor.v1.enrolment_pb2_grpc import add_EnrolmentServiceServicer_to_server
 from distributor.v1.identity_pb2_grpc import add_IdentityServiceServicer_to_server
 from distributor.wire.listening import check_free
-from distributor.wire.transport import server_options
+from distributor.wire.transport import DEFAULT_LIMITS, ServerLimits, server_options
 
 SERVICES: Final = (
     command_service_pb2.DESCRIPTOR.services_by_name["CommandService"].full_name,
@@ -67,11 +67,15 @@ class GrpcServer:
     """A grpc.aio server with health checks. Create, `start()` and `stop()` it on one event loop."""
 
     def __init__(
-        self, interceptors: Sequence[Interceptor], with_reflection: bool = False, insecure: Sequence[str] = ()
+        self,
+        interceptors: Sequence[Interceptor],
+        with_reflection: bool = False,
+        insecure: Sequence[str] = (),
+        limits: ServerLimits = DEFAULT_LIMITS,
     ) -> None:
         """`insecure` is what callers learn to be unsafe about this server, as in WhoAmIResponse."""
         self._methods = MethodTable(interceptors)
-        self._server = grpc.aio.server(handlers=[self._methods], options=server_options())
+        self._server = grpc.aio.server(handlers=[self._methods], options=server_options(limits))
         self._closing: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._identity = IdentityServicer(insecure)

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 from pydantic_settings import SettingsConfigDict
 
 from distributor.settings.bridge_tls import BridgeTls
+from distributor.settings.connection_limits import HttpLimitSettings
 from distributor.settings.tokens import TokenSettings
 from distributor.settings.valkey_tls import ValkeyTls
 from distributor.settings.values import (
@@ -23,7 +24,7 @@ from distributor.settings.values import (
 _EMPTY: Final[dict[str, JsonValue]] = {"shown_default": "empty"}
 
 
-class BridgeSettings(BridgeTls, TokenSettings, ValkeyTls):
+class BridgeSettings(BridgeTls, TokenSettings, ValkeyTls, HttpLimitSettings):
     """Settings chosen by the operator of a bridge."""
 
     table: ClassVar[str] = "bridge"

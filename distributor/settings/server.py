@@ -13,6 +13,7 @@ from pydantic_settings import SettingsConfigDict
 from distributor.environment import state_folder
 from distributor.settings.audit import AuditSettings
 from distributor.settings.caller_limits import CallerLimitSettings
+from distributor.settings.connection_limits import GrpcLimitSettings, HttpLimitSettings
 from distributor.settings.enrolment import EnrolmentSettings
 from distributor.settings.policy import PolicySettings
 from distributor.settings.tls import ServerTls
@@ -36,7 +37,15 @@ MAX_DROP_SCAN: Final = 10_000
 
 
 class ServerSettings(
-    ServerTls, EnrolmentSettings, TokenSettings, PolicySettings, AuditSettings, ValkeyTls, CallerLimitSettings
+    ServerTls,
+    EnrolmentSettings,
+    TokenSettings,
+    PolicySettings,
+    AuditSettings,
+    ValkeyTls,
+    CallerLimitSettings,
+    GrpcLimitSettings,
+    HttpLimitSettings,
 ):
     """Settings chosen by the operator of a server."""
 
@@ -190,6 +199,7 @@ class ServerSettings(
         )
         yield from _must_exceed(self, "offline_after", "heartbeat_interval", "or every agent goes offline")
         yield from self._shared_addresses()
+        yield from self._message_room()
         if self.durability == "replicated" and not self.valkey_url:
             yield "durability replicated needs a valkey_url: the embedded Valkey has no replicas"
         if self.retry_most < self.retry_first:
@@ -205,6 +215,16 @@ class ServerSettings(
         for (one, address), (other, second) in combinations(addresses.items(), 2):
             if address and address == second and split_address(address)[1]:
                 yield f"{one} and {other} must differ, not both be {address}"
+
+    def _message_room(self) -> Iterator[str]:
+        for name in ("max_params_bytes", "max_result_bytes"):
+            # Agents combine twenty results, and clients as many commands.
+            least = round(20 * getattr(self, name) * 1.05)
+            if self.max_message_bytes < least:
+                yield (
+                    f"max_message_bytes ({self.max_message_bytes:,}) must be at least {least:,}, room for twenty times "
+                    f"{name} ({getattr(self, name):,})"
+                )
 
 
 def _must_exceed(settings: ServerSettings, larger: str, smaller: str, why: str) -> Iterator[str]:

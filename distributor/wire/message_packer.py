@@ -30,7 +30,15 @@ def unobserved(plain_bytes: int, packed_bytes: int) -> None:
 class MessagePacker:
     """Packs the messages of one kind of peer. Large ones are compressed and decompressed in a thread."""
 
-    def __init__(self, compression: Compression, sent: Observe = unobserved, received: Observe = unobserved) -> None:
+    def __init__(
+        self,
+        compression: Compression,
+        sent: Observe = unobserved,
+        received: Observe = unobserved,
+        max_plain_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        """Messages that would decompress to more than `max_plain_bytes` are refused."""
+        self._max_plain_bytes = max_plain_bytes
         self._threshold = compression.threshold_bytes
         self.enabled: Final = compression.enabled
         """Whether to compress, and to ask the peer for compressed messages. Those that come are always unpacked."""
@@ -64,7 +72,7 @@ class MessagePacker:
         if not packed:
             return message
         # The size of the plain message is unknown, and up to a thousand times as large.
-        plain_bytes, parsed = await off_loop(len(packed) * 10, _parsed, packed, parse)
+        plain_bytes, parsed = await off_loop(len(packed) * 10, _parsed, packed, parse, self._max_plain_bytes)
         self._received(plain_bytes, len(packed))
         return parsed
 
@@ -77,8 +85,8 @@ def _packed(message: Message) -> bytes | None:
     return compressed(message.SerializeToString())
 
 
-def _parsed(packed: bytes, parse: Callable[[bytes], Any]) -> tuple[int, Any]:
-    plain = decompressed(packed, MAX_MESSAGE_BYTES)
+def _parsed(packed: bytes, parse: Callable[[bytes], Any], max_plain_bytes: int) -> tuple[int, Any]:
+    plain = decompressed(packed, max_plain_bytes)
     parsed = parse(plain)
     if getattr(parsed, "gzip", b""):
         raise CorruptGzip("the compressed message has a compressed message in it")

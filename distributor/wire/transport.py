@@ -6,7 +6,7 @@ minimum. The server honours only `grpc.http2.min_ping_interval_without_data_ms`.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from distributor.wire.proxies import is_loopback_target
 
@@ -33,9 +33,22 @@ Above gRPC's own limit of 1,000 to 3,000, calls end as CANCELLED: 10,000 agents 
 HANDSHAKE_TIMEOUT_MS: Final = 10_000
 """For a peer to finish the handshakes of TLS and HTTP/2. gRPC's own limit is two minutes."""
 MAX_METADATA_BYTES: Final = 16_384
-"""Names and values of a call's metadata. gRPC itself refuses calls at random from 8 KiB on, some only at megabytes."""
+"""Names and values of a call's metadata."""
+_METADATA_OVERHEAD_BYTES: Final = 4_096
+"""What HTTP/2 counts beyond names and values: 32 bytes a field, and fields of its own."""
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """Room for 20 commands or results of 256 KiB each."""
+
+
+class ServerLimits(NamedTuple):
+    """What a server accepts of its peers."""
+
+    message_bytes: int = MAX_MESSAGE_BYTES
+    metadata_bytes: int = MAX_METADATA_BYTES
+    handshake_ms: int = HANDSHAKE_TIMEOUT_MS
+
+
+DEFAULT_LIMITS: Final = ServerLimits()
 
 
 def channel_options(target: str = "") -> Options:
@@ -57,8 +70,13 @@ def channel_options(target: str = "") -> Options:
     ]
 
 
-def server_options() -> Options:
-    """Return options for the server: detect dead peers, permit the peers' pings, never share the port silently."""
+def server_options(limits: ServerLimits = DEFAULT_LIMITS) -> Options:
+    """Return options for the server: detect dead peers, permit the peers' pings, never share the port silently.
+
+    gRPC refuses calls at random above a first limit of metadata, 8 KiB unless set, and all above a second one; some
+    reach handlers at megabytes. So the exact limit is enforced by the server, and gRPC's are above it.
+    """
+    metadata = limits.metadata_bytes + _METADATA_OVERHEAD_BYTES
     return [
         ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
@@ -66,11 +84,13 @@ def server_options() -> Options:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.max_ping_strikes", 2),
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", limits.message_bytes),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.so_reuseport", 0),
         ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
         ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),
-        ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
+        ("grpc.server_handshake_timeout_ms", limits.handshake_ms),
+        ("grpc.max_metadata_size", metadata),
+        ("grpc.absolute_max_metadata_size", 2 * metadata),
     ]

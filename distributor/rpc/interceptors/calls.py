@@ -15,6 +15,7 @@ from distributor.rpc.interceptors.metadata import check_metadata_size
 from distributor.rpc.interceptors.metrics import MeasuredCall
 from distributor.rpc.interceptors.wrapping import Context, Handler, Interceptor
 from distributor.rpc.malformed import Malformed, tolerant
+from distributor.wire.transport import MAX_METADATA_BYTES
 
 
 class CallInterceptor(Interceptor):
@@ -26,8 +27,14 @@ class CallInterceptor(Interceptor):
     """
 
     def __init__(
-        self, metrics: Metrics, limit: CallLimit, doors: Doors | None = None, audit: CallAudit | None = None
+        self,
+        metrics: Metrics,
+        limit: CallLimit,
+        doors: Doors | None = None,
+        audit: CallAudit | None = None,
+        max_metadata_bytes: int = MAX_METADATA_BYTES,
     ) -> None:
+        self._max_metadata_bytes = max_metadata_bytes
         self._metrics = metrics
         self._limit = limit
         self._doors = doors
@@ -42,12 +49,12 @@ class CallInterceptor(Interceptor):
 
     def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         metrics, limit, door = self._metrics, self._limit_of(method), self._door_of(method)
-        audit = self._audit
+        audit, max_metadata_bytes = self._audit, self._max_metadata_bytes
 
         async def call(request: Any, context: Context) -> Any:
             with MeasuredCall(metrics, method, context):
                 try:
-                    check_metadata_size(context)
+                    check_metadata_size(context, max_metadata_bytes)
                     if door is not None:
                         request = await door.admit(request, context)
                         if audit is not None:
@@ -67,12 +74,12 @@ class CallInterceptor(Interceptor):
         self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]]
     ) -> Callable[..., AsyncGenerator[Any, None]]:
         metrics, limit, door = self._metrics, self._limit_of(method), self._door_of(method)
-        audit = self._audit
+        audit, max_metadata_bytes = self._audit, self._max_metadata_bytes
 
         async def call(request: Any, context: Context) -> AsyncGenerator[Any, None]:
             with MeasuredCall(metrics, method, context):
                 try:
-                    check_metadata_size(context)
+                    check_metadata_size(context, max_metadata_bytes)
                     if door is not None:
                         request = await door.admit(request, context)
                         if audit is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from distributor.errors import ResourceExhausted
 from distributor.rpc.interceptors.wrapping import Context
-from distributor.wire.transport import MAX_METADATA_BYTES
 
 
-def check_metadata_size(context: Context) -> None:
-    """Raise ResourceExhausted beyond MAX_METADATA_BYTES."""
+def check_metadata_size(context: Context, max_bytes: int) -> None:
+    """Raise ResourceExhausted beyond `max_bytes`."""
     size = sum(len(name) + len(value) for name, value in context.invocation_metadata() or ())
-    if size > MAX_METADATA_BYTES:
+    if size > max_bytes:
         raise ResourceExhausted(
-            f"the metadata has {size:,} bytes, the limit is {MAX_METADATA_BYTES:,}", reason="METADATA_TOO_LARGE"
+            f"the metadata has {size:,} bytes, the limit is {max_bytes:,} (max_metadata_bytes)",
+            reason="METADATA_TOO_LARGE",
         )

@@ -14,7 +14,9 @@ from valkey.asyncio import Valkey
 from distributor.errors import ConfigurationError
 from distributor.store import keys
 from distributor.v1 import agent_gateway_pb2 as pb
+from tests.support.http_bodies import largest_body
 from tests.support.own_logs import own_logs
+from tests.support.raw_http2 import raw_connection
 from tests.support.received_errors import error_of
 from tests.support.running_server import (
     CANCELLED,
@@ -24,7 +26,7 @@ from tests.support.running_server import (
     quick_settings,
     running_server,
 )
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 STALL_SECONDS: Final = 0.3
 SECONDS: Final = 10.0
@@ -181,3 +183,13 @@ async def test_replicas_acked_is_how_many_replicas_there_must_be(valkey_url: str
     with pytest.raises(ConfigurationError, match="0 replicas are connected, and replicas_acked is 3"):
         async with running_server(valkey_url, durability="replicated", replicas_acked=3):
             pass
+
+
+async def test_http_limits_of_a_server_are_settings(valkey_url: str) -> None:
+    async with running_server(valkey_url, http_request_timeout=0.3, max_http_body_bytes=1_048_576) as server:
+        address, limits = f"127.0.0.1:{server.process.http_port}", server.process.http_limits
+        assert limits is not None
+        async with asyncio.timeout(PATIENCE_SECONDS), raw_connection(address, [b"GET /healthz"]) as connection:
+            assert await connection.closed() == b""
+    # By default, 64 KiB.
+    assert await largest_body(limits, 32_000, 500_000, 3_000_000) == 500_000

@@ -9,11 +9,14 @@ from typing import Final
 
 import pytest
 
+from distributor.bridge.web_session import MAX_BODY_BYTES as MAX_TOKEN_BODY_BYTES
 from distributor.observability import http_protocol
-from distributor.observability.http_protocol import MAX_BODY_BYTES, BoundedHttpProtocol
+from distributor.settings import BridgeSettings
+from tests.support.http_bodies import largest_body
 from tests.support.raw_http2 import GREETING, RawConnection, raw_connection
 from tests.support.resources import harmless
-from tests.support.running_bridge import RunningBridge
+from tests.support.running_bridge import RunningBridge, running_bridge
+from tests.support.running_server import RunningServer
 from tests.support.waiting import PATIENCE_SECONDS
 
 UPGRADE: Final = (
@@ -80,17 +83,19 @@ async def test_what_is_no_request(bridge: RunningBridge, request_bytes: bytes, s
     [b"", b"GET / HTTP/1.1\r\nHost: ", b"POST /none HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n", HEALTH + b"GET /"],
     ids=["nothing", "half a field", "no end of the fields", "half of the second request"],
 )
-async def test_a_request_takes_bounded_time_to_arrive(
-    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch, sent: bytes
-) -> None:
-    monkeypatch.setattr(BoundedHttpProtocol, "request_seconds", 0.3)
-    async with raw_connection(bridge.address, [sent]) as connection:
+async def test_a_request_takes_bounded_time_to_arrive(server: RunningServer, sent: bytes) -> None:
+    async with (
+        running_bridge(server, http_request_timeout=0.3) as bridge,
+        raw_connection(bridge.address, [sent]) as connection,
+    ):
         await ended(connection)
 
 
-async def test_a_request_that_drips_takes_bounded_time(bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BoundedHttpProtocol, "request_seconds", 0.3)
-    async with raw_connection(bridge.address, [b"GET / HTTP/1.1\r\n"]) as connection:
+async def test_a_request_that_drips_takes_bounded_time(server: RunningServer) -> None:
+    async with (
+        running_bridge(server, http_request_timeout=0.3) as bridge,
+        raw_connection(bridge.address, [b"GET / HTTP/1.1\r\n"]) as connection,
+    ):
         closed = asyncio.create_task(ended(connection))
         while not closed.done():
             await connection.send(b"x: y\r\n")
@@ -98,11 +103,11 @@ async def test_a_request_that_drips_takes_bounded_time(bridge: RunningBridge, mo
         await closed
 
 
-async def test_a_connection_that_keeps_asking_stays_open(
-    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(BoundedHttpProtocol, "request_seconds", 3.0)
-    async with raw_connection(bridge.address) as connection:
+async def test_a_connection_that_keeps_asking_stays_open(server: RunningServer) -> None:
+    async with (
+        running_bridge(server, http_request_timeout=3.0) as bridge,
+        raw_connection(bridge.address) as connection,
+    ):
         for _ in range(3):
             await connection.send(HEALTH)
             assert b"200 OK" in await connection.read_to(b"ok\n")
@@ -121,9 +126,16 @@ async def test_a_body_without_end_ends_the_connection(bridge: RunningBridge, pat
             await asyncio.sleep(0)
 
 
+async def test_the_body_of_a_request_is_limited_as_set(server: RunningServer) -> None:
+    async with running_bridge(server, max_http_body_bytes=1_048_576) as bridge:
+        limits = bridge.process.parts.endpoint.limits
+    # By default, 64 KiB.
+    assert await largest_body(limits, 32_000, 500_000, 3_000_000) == 500_000
+
+
 def test_a_body_that_is_accepted_has_room_for_a_token() -> None:
-    assert 16_384 <= MAX_BODY_BYTES <= MIB
-    assert http_protocol.REQUEST_SECONDS >= 5.0
+    assert http_protocol.MAX_BODY_BYTES == BridgeSettings().max_http_body_bytes >= 2 * MAX_TOKEN_BODY_BYTES
+    assert BridgeSettings().http_request_timeout == http_protocol.REQUEST_SECONDS
 
 
 @pytest.mark.usefixtures("others")

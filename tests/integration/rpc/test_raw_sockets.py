@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import struct
 from collections.abc import AsyncIterator
 from typing import Final
 
+import grpc
 import pytest
 
 from distributor.v1 import command_service_pb2 as pb
 from distributor.wire import transport
+from distributor.wire.transport import DEFAULT_LIMITS
 from tests.support.raw_http2 import (
     CANCEL,
     CONTINUATION,
@@ -34,8 +37,9 @@ from tests.support.raw_http2 import (
     opened_call,
     raw_connection,
 )
+from tests.support.received_errors import error_of
 from tests.support.resources import harmless
-from tests.support.running_server import RunningServer, running_server
+from tests.support.running_server import RunningServer, queue_request, running_server
 from tests.support.waiting import PATIENCE_SECONDS
 
 LIST: Final = "/distributor.v1.CommandService/ListAgents"
@@ -95,10 +99,47 @@ async def test_a_stranger_to_http2_is_hung_up_on(server: RunningServer, greeting
 
 
 @pytest.mark.parametrize("sent", [b"", PREFACE[:10], PREFACE], ids=["nothing", "half a preface", "no SETTINGS"])
-async def test_a_handshake_takes_bounded_time(valkey_url: str, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(transport, "HANDSHAKE_TIMEOUT_MS", 300)
-    async with running_server(valkey_url) as server, raw_connection(server.address, [sent]) as connection:
-        await ended(connection)
+async def test_a_handshake_takes_bounded_time(valkey_url: str, sent: bytes) -> None:
+    async with (
+        running_server(valkey_url, handshake_timeout=0.3) as server,
+        raw_connection(server.address, [sent]) as connection,
+        asyncio.timeout(DEFAULT_LIMITS.handshake_ms / 1000 - 2),
+    ):
+        await connection.closed()
+
+
+@pytest.mark.parametrize("limit", [15_360, 65_536])
+async def test_metadata_up_to_the_setting_always_arrives(valkey_url: str, limit: int) -> None:
+    """gRPC refuses calls at random above 8 KiB if left alone: those of a bridge with two large tokens."""
+    async with running_server(valkey_url, max_metadata_bytes=limit) as server:
+        # gRPC adds some 60 bytes of its own.
+        fits = (("x-large", "a" * (limit - 256)),)
+        for _ in range(50):
+            await server.commands.ListAgents(pb.ListAgentsRequest(), metadata=fits)
+        call = server.commands.ListAgents(pb.ListAgentsRequest(), metadata=(("x-large", "a" * limit),))
+        error = await error_of(call)
+        assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "METADATA_TOO_LARGE")
+        assert f"the limit is {limit:,} (max_metadata_bytes)" in error.text
+
+
+async def test_a_message_over_the_setting_is_refused(valkey_url: str) -> None:
+    least = 6_815_744
+    request = queue_request(params={"text": "x" * (least - 1_000)})
+    async with running_server(valkey_url, max_message_bytes=least) as server:
+        assert (await error_of(server.commands.QueueCommand(request))).reason == "PARAMS_TOO_LARGE"
+        request.idempotency_key = "k" * 1_000
+        with pytest.raises(grpc.aio.AioRpcError, match="larger than max"):
+            await server.commands.QueueCommand(request)
+
+
+async def test_a_message_may_not_inflate_beyond_the_setting(valkey_url: str) -> None:
+    least = 6_815_744
+    plain = queue_request(params={"text": "x" * least}).SerializeToString()
+    packed = pb.QueueCommandRequest(gzip=gzip.compress(plain))
+    async with running_server(valkey_url, max_message_bytes=least) as server:
+        assert (await error_of(server.commands.QueueCommand(packed))).reason == "DECOMPRESSED_TOO_LARGE"
+    async with running_server(valkey_url) as server:
+        assert (await error_of(server.commands.QueueCommand(packed))).reason == "PARAMS_TOO_LARGE"
 
 
 @pytest.mark.usefixtures("others")
