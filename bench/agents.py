@@ -80,10 +80,12 @@ class InstantAgent:
         self._capacity = capacity
         self._serving: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
+        self._left = False
 
     async def attach(self, address: str) -> None:
         """Connect; return after the server's Welcome. Raises ConnectionError or AioRpcError if it refuses."""
         self._channel = self._connector.channel(address, CHANNEL_OPTIONS)
+        self._left = False
         self._stream: Stream = AgentGatewayServiceStub(self._channel).Connect()
         await self._stream.write(hello(self._agent_id, self._instance_id, self._capacity))
         message = await self._stream.read()
@@ -97,11 +99,14 @@ class InstantAgent:
 
     async def leave(self) -> None:
         """Send Goodbye, wait for the server to end the stream, and close the connection."""
-        await self._write(pb.ConnectRequest(goodbye=pb.Goodbye(reason="measured")))
-        await self._stream.done_writing()
-        await self._stream.code()
+        async with self._writing:
+            self._left = True
+            await self._stream.write(pb.ConnectRequest(goodbye=pb.Goodbye(reason="measured")))
+            await self._stream.done_writing()
+        # Read to the end first: gRPC has no status before the last message is read.
         if self._serving is not None:
             await self._serving
+        await self._stream.code()
         await self._channel.close()
 
     async def reconnect(self, address: str) -> int:
@@ -142,8 +147,10 @@ class InstantAgent:
             await self._write(pb.ConnectRequest(heartbeat=pb.Heartbeat(sequence=sequence, credit=self._capacity)))
 
     async def _write(self, message: pb.ConnectRequest) -> None:
+        """Write unless the Goodbye is written: nothing may follow it."""
         async with self._writing:
-            await self._stream.write(message)
+            if not self._left:
+                await self._stream.write(message)
 
 
 def _done(commands: pb.Commands) -> pb.ConnectRequest:

@@ -53,8 +53,8 @@ class Reconnects:
 
     async def _reconnect(self, agent: InstantAgent, polite: bool) -> None:
         if polite:
-            # Its stream may have just ended. One in 15,000 of gRPC's streams never told how it had.
-            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            # Its stream may have just ended.
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 await asyncio.wait_for(agent.leave(), LEAVING_SECONDS)
         await agent.reconnect(self._address)
         self.count += 1
