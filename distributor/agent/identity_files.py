@@ -8,17 +8,13 @@ enrolment.json   addresses of servers and labels
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from distributor.errors import ConfigurationError
-
-PRIVATE: Final = 0o600
-PRIVATE_FOLDER: Final = 0o700
+from distributor.private_file import PrivateFile, make_private_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +64,21 @@ class IdentityFiles:
 
     def create(self, key_pem: bytes, chain_pem: bytes, server_ca_pem: bytes, facts: EnrolmentFacts) -> None:
         """Write all files, the credential last: without it, the agent has not enrolled."""
-        try:
-            self.folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-            self.folder.chmod(PRIVATE_FOLDER)
-        except OSError as error:
-            raise _unwritable(self.folder, error) from error
+        make_private_folder(self.folder)
         if server_ca_pem:
-            write_atomically(self.server_ca, server_ca_pem)
+            PrivateFile(self.server_ca).replace(server_ca_pem)
         else:
             self.server_ca.unlink(missing_ok=True)
-        write_atomically(self._facts, json.dumps(_plain(facts), indent=2).encode() + b"\n")
+        PrivateFile(self._facts).replace(json.dumps(_plain(facts), indent=2).encode() + b"\n")
         self.replace_credential(key_pem, chain_pem)
 
     def replace_credential(self, key_pem: bytes, chain_pem: bytes) -> None:
         """Replace the key and the certificate together. The next connection uses them."""
-        write_atomically(self.credential, key_pem + chain_pem)
+        PrivateFile(self.credential).replace(key_pem + chain_pem)
 
     def replace_server_ca(self, server_ca_pem: bytes) -> None:
         """Trust these servers from now on."""
-        write_atomically(self.server_ca, server_ca_pem)
+        PrivateFile(self.server_ca).replace(server_ca_pem)
 
     def _read(self, path: Path) -> bytes:
         try:
@@ -95,36 +87,5 @@ class IdentityFiles:
             raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, durably, and as a whole or not at all. Raises ConfigurationError."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _plain(facts: EnrolmentFacts) -> dict[str, Any]:
     return {name: getattr(facts, name) for name in EnrolmentFacts.__slots__} | {"labels": dict(facts.labels)}
-
-
-def _unwritable(path: Path, error: OSError) -> ConfigurationError:
-    return ConfigurationError(f"cannot write {path}: {error.strerror}")

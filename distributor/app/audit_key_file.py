@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from pathlib import Path
 from typing import Final
 
 from distributor.errors import ConfigurationError
 from distributor.identity.audit_keys import AuditKeyRing, new_key_line
+from distributor.private_file import PrivateFile, open_to_others
 
+FIELD: Final = "audit_key_file"
+REASON: Final = "AUDIT_KEY_INVALID"
 LOOK_SECONDS: Final = 2.0
 """How long a changed file may go unnoticed."""
 FIRST_LINE: Final = "# Keys of the audit trail, oldest first. Keep all of them: old rows are verified with old keys.\n"
@@ -41,7 +43,7 @@ class AuditKeyFile:
                 version = (status.st_mtime_ns, status.st_ino, status.st_size)
                 if version == self._version:
                     return
-                if stat.S_IMODE(status.st_mode) & 0o077:
+                if open_to_others(status):
                     raise _invalid(f"{self.path} must be readable by its owner only: chmod 600 {self.path}")
                 text = file.read(65_536).decode(errors="replace")
         except OSError as error:
@@ -50,21 +52,20 @@ class AuditKeyFile:
 
 
 def add_key(path: Path, key_id: str) -> None:
-    """Add a new key to a key file, which is made if it does not exist. Raises ConfigurationError and OSError."""
-    before = path.read_text() if path.exists() else FIRST_LINE
+    """Add a new key to a key file, which is made if it does not exist. Raises ConfigurationError."""
+    try:
+        before = path.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        before = FIRST_LINE
+    except OSError as error:
+        raise _invalid(f"cannot read {path}: {error.strerror}") from error
     if before and not before.endswith("\n"):
         before += "\n"
     text = before + new_key_line(key_id)
     AuditKeyRing.parse(text)
     # Replaced as a whole: a server may read it at any moment.
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    PrivateFile(path, reason=REASON, field=FIELD).replace(text.encode())
 
 
 def _invalid(problem: str) -> ConfigurationError:
-    return ConfigurationError(f"audit_key_file: {problem}", field="audit_key_file", reason="AUDIT_KEY_INVALID")
+    return ConfigurationError(f"{FIELD}: {problem}", field=FIELD, reason=REASON)

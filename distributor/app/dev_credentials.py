@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import secrets
 import time
 from pathlib import Path
@@ -17,12 +16,14 @@ from distributor.identity.caller import CallerKind
 from distributor.identity.roles import Role
 from distributor.identity.token_keys import key_ring
 from distributor.identity.tokens import NewToken, TokenRules, mint
+from distributor.private_file import PrivateFile, make_private_folder
 from distributor.settings import BridgeSettings, ServerSettings
 
 DEV_FOLDER: Final = "dev-credentials"
 DEV_KEY: Final = "token.key"
 LIFETIME_SECONDS: Final = 90 * 86_400
 BRIDGE: Final = "dev-bridge"
+_FIELD: Final = "data_dir"
 
 
 class DevCredentials(NamedTuple):
@@ -43,18 +44,12 @@ def dev_credentials(settings: ServerSettings, bridge: BridgeSettings, agent_id: 
     them.
     """
     folder = settings.data_dir / DEV_FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        settings = _with_keys(settings, folder)
-        user = getpass.getuser()
-        user_token, agent_token = folder / "user.token", folder / "agent.token"
-        _write(user_token, _token(settings, CallerKind.USER, user, Role.ADMIN))
-        _write(agent_token, _token(settings, CallerKind.AGENT, agent_id))
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot write {error.filename}: {error.strerror} (data_dir)", field="data_dir"
-        ) from error
+    make_private_folder(folder, field=_FIELD)
+    settings = _with_keys(settings, folder)
+    user = getpass.getuser()
+    user_token, agent_token = folder / "user.token", folder / "agent.token"
+    _file(user_token).replace(_line(_token(settings, CallerKind.USER, user, Role.ADMIN)))
+    _file(agent_token).replace(_line(_token(settings, CallerKind.AGENT, agent_id)))
     own = {
         "token_key": settings.token_key,
         "token_key_file": settings.token_key_file,
@@ -70,7 +65,7 @@ def _with_keys(settings: ServerSettings, folder: Path) -> ServerSettings:
     if not settings.verifies_tokens:
         key = folder / DEV_KEY
         if not key.exists():
-            _write(key, secrets.token_urlsafe(48))
+            _file(key).create(_line(secrets.token_urlsafe(48)))
         own["token_key_file"] = (key,)
     if settings.audit_key_file is None:
         own["audit_key_file"] = audit_key = folder / "audit.keys"
@@ -91,10 +86,9 @@ def _token(settings: ServerSettings, kind: CallerKind, subject: str, *roles: Rol
     return mint(signing, TokenRules(settings.token_issuer, settings.token_audience), new)
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace the file as a whole, readable by its owner only."""
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"{text}\n")
-    new.replace(path)
+def _file(path: Path) -> PrivateFile:
+    return PrivateFile(path, field=_FIELD)
+
+
+def _line(text: str) -> bytes:
+    return f"{text}\n".encode()

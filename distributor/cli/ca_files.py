@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from distributor.errors import ConfigurationError
 from distributor.identity.authority import Authority
 from distributor.identity.certificates import SERVICE_NAME_PATTERN, PeerKind, PeerName
 from distributor.identity.private_keys import new_key, private_pem
+from distributor.private_file import NewFile, create_files
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _CA: Final = ("ca.pem", "ca-key.pem")
@@ -93,17 +93,11 @@ def _read(path: Path) -> bytes:
 
 def _write_new(folder: Path, contents: dict[str, bytes]) -> None:
     """Write files that only their owner can read; none if one of them exists."""
-    for name in contents:
-        if (folder / name).exists():
-            raise ConfigurationError(f"{folder / name} exists; keys are never overwritten", field="dir")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, content in contents.items():
-            descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
     except OSError as error:
         raise ConfigurationError(f"cannot write to {folder}: {error.strerror}", field="dir") from error
+    create_files(*(NewFile(folder / name, content) for name, content in contents.items()), field="dir")
 
 
 def _now() -> datetime:

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from distributor.errors import ConfigurationError
 from distributor.model.signed_content import SignedContent
+from distributor.private_file import open_to_others
 
 MAX_VALIDITY_SECONDS: Final = 31 * 86_400
 """Agents remember each signature until it expires, so none may be valid for ever."""
@@ -49,7 +50,7 @@ class Signer:
     def from_file(cls, path: Path) -> Signer:
         """Read a key. Raises ConfigurationError, also if others may read the file."""
         try:
-            readable_by_others = path.stat().st_mode & 0o077
+            readable_by_others = open_to_others(path.stat())
             pem = _read(path)
         except OSError as error:
             raise _bad_key(str(path), f"cannot be read: {error.strerror}") from error

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from distributor.environment import config_folder
 from distributor.errors import ConfigurationError, NotFound
-from distributor.settings.private_file import PrivateFile
+from distributor.private_file import PrivateFile
 from distributor.settings.values import split_address
 
 FILE_NAME: Final = "contexts.toml"
@@ -110,7 +110,7 @@ def change_contexts(change: Callable[[Contexts], Contexts]) -> Contexts:
     file = _file()
     with file.locked():
         changed = change(_read(file))
-        file.write(_text(changed))
+        file.replace(_text(changed).encode())
     return changed
 
 
@@ -140,7 +140,7 @@ def context_name_of(server: str) -> str:
 
 
 def _file() -> PrivateFile:
-    return PrivateFile(contexts_path(), REASON)
+    return PrivateFile(contexts_path(), reason=REASON)
 
 
 def _read(file: PrivateFile) -> Contexts:

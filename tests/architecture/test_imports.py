@@ -29,7 +29,7 @@ FOLDERS = (
     "testing",
     "wire",
 )
-FILES = ("__init__", "environment", "errors", "settings", "tasks", "timeouts")
+FILES = ("__init__", "environment", "errors", "private_file", "settings", "tasks", "timeouts")
 
 WRONG = {
     "model/a.py": "import distributor.errors",

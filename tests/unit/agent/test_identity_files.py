@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distributor.agent.identity_files import EnrolmentFacts, IdentityFiles, write_atomically
+from distributor.agent.identity_files import EnrolmentFacts, IdentityFiles
 from distributor.errors import ConfigurationError
 from distributor.identity.certificates import certificate_part
 from distributor.identity.private_keys import private_key, private_pem
@@ -56,15 +56,6 @@ def test_key_and_certificate_are_replaced_together(tmp_path: Path) -> None:
     files.replace_credential(other.key_pem, other.certificate_pem)
     assert files.credential_pem() == other.key_pem + other.certificate_pem
     assert len(list(files.folder.iterdir())) == 3, "nothing temporary is left"
-
-
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    folder = tmp_path / "target"
-    folder.mkdir()
-    with pytest.raises(ConfigurationError, match="cannot write"):
-        # A folder cannot be replaced by a file.
-        write_atomically(folder, b"content")
-    assert [path.name for path in tmp_path.iterdir()] == ["target"]
 
 
 def test_damaged_facts_are_named(tmp_path: Path) -> None:
