@@ -79,12 +79,10 @@ class PrivateFile:
 
         A symbolic link is replaced itself; the file that it names stays as it is.
         """
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
-        with self._write_errors(), ExitStack() as undo:
-            _write_new(NewFile(temporary, content))
-            undo.callback(temporary.unlink, missing_ok=True)
-            temporary.replace(self.path)
-            _sync_folder(self.path.parent)
+        try:
+            replace_file(self.path, content)
+        except OSError as error:
+            raise _cannot_write(self.path, error, self._reason, self._field) from error
 
     def create(self, content: bytes) -> None:
         """Make the file. Raises ConfigurationError if its name is taken, be it by a symbolic link to nothing."""
@@ -131,15 +129,18 @@ class PrivateFile:
             mode = stat.S_IMODE(found.st_mode)
             raise self._error(f"other users may change what is in {folder} (mode {mode:04o}): run chmod 700 {folder}")
 
-    @contextmanager
-    def _write_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise _cannot_write(self.path, error, self._reason, self._field) from error
-
     def _error(self, message: str) -> ConfigurationError:
         return ConfigurationError(message, reason=self._reason, field=self._field)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file as PrivateFile does. Raises OSError, for callers with remedies of their own."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with ExitStack() as undo:
+        _write_new(NewFile(temporary, content))
+        undo.callback(temporary.unlink, missing_ok=True)
+        temporary.replace(path)
+        _sync_folder(path.parent)
 
 
 def create_files(*files: NewFile, reason: str = "", field: str = "") -> None:

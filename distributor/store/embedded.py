@@ -18,6 +18,7 @@ from valkey.exceptions import ConnectionError as ValkeyConnectionError
 
 from distributor.errors import ConfigurationError
 from distributor.observability.logging import get_logger
+from distributor.private_file import replace_file
 from distributor.processes.child_process import ChildProcess
 from distributor.processes.supervisor import RestartBudget, Supervisor
 from distributor.store.allocator import Allocator, find_allocator
@@ -229,12 +230,8 @@ class EmbeddedValkey:
 
     def _write_config(self) -> Path:
         config = self._data_dir / "valkey.conf"
-        config.touch(mode=0o600)
-        config.write_text(
-            _CONFIG.format(socket=_escaped(self._socket), password=self._password, data_dir=_escaped(self._data_dir)),
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
+        text = _CONFIG.format(socket=_escaped(self._socket), password=self._password, data_dir=_escaped(self._data_dir))
+        replace_file(config, text.encode(errors="surrogateescape"))
         return config
 
     def _spawn(self, binary: ServerBinary) -> ChildProcess:

@@ -63,6 +63,16 @@ async def test_only_this_user_can_use_it(tmp_path: Path) -> None:
     assert modes["valkey.sock"] == 0o700
 
 
+async def test_its_password_is_not_written_to_a_file_that_others_can_read(tmp_path: Path) -> None:
+    config = tmp_path / "valkey.conf"
+    config.write_text("of an earlier version")
+    config.chmod(0o644)
+    with config.open() as opened:
+        async with EmbeddedValkey(tmp_path):
+            assert stat.S_IMODE(config.stat().st_mode) == 0o600
+        assert opened.read() == "of an earlier version"
+
+
 async def test_a_terminal_cannot_interrupt_it(tmp_path: Path) -> None:
     async with EmbeddedValkey(tmp_path) as server:
         assert server.pid is not None
@@ -104,7 +114,7 @@ async def test_a_lock_of_another_user(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ConfigurationError, match="No space left on device; free some space"):
         await EmbeddedValkey(tmp_path).start()
     monkeypatch.undo()
