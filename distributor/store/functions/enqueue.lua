@@ -87,9 +87,15 @@ local function drop_one(batch, agent, agent_id, priority, cancel_sources, retent
   return false
 end
 
+-- The field of a known requester and its value, or nothing.
+local function requester_fields(requester)
+  if requester ~= '' then return 'requested_by', requester end
+end
+
 -- Writes an accepted command. `place` is its place among those of this call.
 local function store(batch, args, i, agent, caller, place)
   local id, agent_id, kind, priority, summary = args[i], args[i + 1], args[i + 2], args[i + 3], args[i + 5]
+  local requester = args[i + 13]
   -- Stay within the receipt's millisecond, which time filters use; ids, which only grow, break ties.
   local queued_us = math.min(batch.now_us + place, batch.now * 1000 + 999)
   local arrival, rank = whole(queued_us), whole(queued_us - priority * args[6])
@@ -101,12 +107,10 @@ local function store(batch, args, i, agent, caller, place)
   -- What almost every change reads comes first: Valkey searches a small hash from its beginning.
   server.call('HSET', status_key(id), 'status', 'queued', 'revision', '1', 'agent_id', agent_id, 'type', kind,
     'attempt', '0', 'queued_us', arrival, 'expires_ms', expires, 'priority', priority, 'queued_ms', batch.stamp,
-    'rank', rank, 'time_limit_ms', args[i + 6], 'params_summary', summary)
+    'rank', rank, 'time_limit_ms', args[i + 6], 'params_summary', summary, requester_fields(requester))
   if args[i + 9] ~= '1' then server.call('HSET', status_key(id), 'max_runs', args[i + 9]) end
   if args[i + 12] ~= '1' and not CONTROL_TYPES[kind] then set_rare(id, 'slots', args[i + 12]) end
   if INSTANCE_TYPES[kind] then set_rare(id, 'instance_id', agent.instance_id) end
-  local requester = args[i + 13]
-  if requester ~= '' then server.call('HSET', status_key(id), 'requested_by', requester) end
   if caller then append(batch.taken, caller, id) end
   local key = args[i + 10]
   if key ~= '' then server.call('SET', idempotency_key(key), id .. ' ' .. args[i + 11], 'PX', args[7]) end

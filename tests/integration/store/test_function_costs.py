@@ -114,8 +114,6 @@ async def test_what_the_number_of_commands_of_a_caller_costs(world: StoreWorld) 
     }
     for name, call in calls.items():
         expected = Counter(COMMANDS_INSIDE[name]) + Counter(FOR_A_CALLER[name])
-        if name == "enqueue":
-            expected["hset"] += BATCH  # the requester
         assert await commands_inside(world.connection, call) == expected, name
 
 
