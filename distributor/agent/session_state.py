@@ -12,19 +12,12 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from itertools import repeat
 
-from google.protobuf.duration_pb2 import Duration
-
 from distributor.agent.actions import (
     Action,
     CertificateAnswered,
     IdentityContested,
-    OutputRoom,
     RefusedCommand,
-    ServerDrains,
-    ServerStops,
     SessionOpened,
-    StopCause,
-    StopCommand,
 )
 from distributor.agent.admission import Admission, slots_of
 from distributor.agent.agent_profile import AgentProfile
@@ -32,8 +25,10 @@ from distributor.agent.cancels import Cancels
 from distributor.agent.gathering import Gathering
 from distributor.agent.halting import Halting
 from distributor.agent.heartbeats import Heartbeats
+from distributor.agent.orders import Orders
 from distributor.agent.outbox import Outbox
 from distributor.agent.output_exchange import OutputExchange
+from distributor.agent.reconciling import Reconciling
 from distributor.agent.record import CommandRecord, PendingStart, RecordedCommand
 from distributor.agent.refusals import refused, stale
 from distributor.agent.result_trial import ResultTrial, only_heartbeat
@@ -41,7 +36,6 @@ from distributor.agent.starts import Starts
 from distributor.agent.vetting import NO_VERDICTS, UNVETTED, Verdict
 from distributor.agent.vitals import Vitals
 from distributor.agent.withdrawals import Withdrawals
-from distributor.model.command import MAX_DURATION_MS
 from distributor.model.control import CONTROL_TYPES
 from distributor.v1 import agent_gateway_pb2 as gateway
 
@@ -80,6 +74,10 @@ class SessionState:
         self._trial = ResultTrial(record, self._outbox, self._heartbeats)
         self._cancels = Cancels(record, self._outbox, self._withdrawals)
         self._halting = Halting(record, self._outbox, self._withdrawals, self._refuse)
+        self._orders = Orders(record, self._heartbeats, self._output, self._halting, self.heartbeat)
+        self._reconciling = Reconciling(
+            record, self._outbox, self._heartbeats, self._withdrawals, self._starts, self._output
+        )
 
     @property
     def credit(self) -> int:
@@ -194,7 +192,7 @@ class SessionState:
             self._goodbye = self._goodbye or "moved to another server"
 
     def output_written(self, command_id: str) -> None:
-        """Note that the command has new output. Before the Welcome this does nothing: `_reconcile` covers it."""
+        """Note that the command has new output. Before the Welcome this does nothing: reconciling covers it."""
         if self._open:
             self._outbox.add_output(command_id)
 
@@ -354,76 +352,23 @@ class SessionState:
         assignments = message.commands.assignments if self.phase is not Phase.GONE else ()
         for assignment, verdict in zip(assignments, vetted or repeat(UNVETTED), strict=False):
             actions += self._assigned(assignment, verdict, message.commands.after_heartbeat, now)
-        return actions + self._orders(message, now)
-
-    def _orders(self, message: gateway.ConnectResponse, now: float) -> list[Action]:
-        """Process what concerns the agent as a whole."""
-        actions: list[Action] = []
-        if message.HasField("drain"):
-            actions.append(ServerDrains(_bounded_seconds(message.drain.reconnect_after)))
-        if message.HasField("stop"):
-            actions.append(ServerStops(message.stop.reason))
-        if message.HasField("halt"):
-            actions += self._halting.halt(message.halt, now)
-            self.heartbeat(now)
-        if message.HasField("resume") and self._record.halt.current:
-            self._halting.resume()
-            # Room again.
-            self.heartbeat(now)
-        return actions
+        return actions + self._orders.receive(message, now)
 
     def _welcome(self, welcome: gateway.Welcome, now: float) -> list[Action]:
         if self.phase is not Phase.GREETED:
             return []
         self._heartbeats.welcomed(now)
-        self._apply_limits(welcome)
         self.server_accepts_gzip = welcome.accepts_gzip
-        verdicts = {verdict.command_id: verdict for verdict in welcome.verdicts}
+        # First: reconciling starts what waits, unless the agent is halted.
+        self._orders.welcomed(welcome)
         actions: list[Action] = [SessionOpened(welcome.epoch, welcome.server_version)]
-        if welcome.HasField("halt"):
-            # First: reconciling starts what waits.
-            self._halting.note(welcome.halt)
-        for held in self._record.held:
-            if not held.disowned:
-                actions += self._reconcile(held, verdicts.get(held.command_id), now)
+        actions += self._reconciling.apply(welcome, now)
         actions += self._halting.apply(now)
         self.phase = Phase.LEAVING if self._goodbye else Phase.OPEN
         # Commands are as fresh as the latest answered heartbeat, and a late Welcome leaves little of that. Also, the
         # server assumes until a heartbeat that all capacity is free.
         self.heartbeat(now)
         return actions + (self.journal_changed(now) if self._record.journal_failing else self.journal_written(now))
-
-    def _apply_limits(self, welcome: gateway.Welcome) -> None:
-        # Zero means that the server did not set the field.
-        interval = _bounded_seconds(welcome.heartbeat_interval)
-        self._heartbeats.interval = interval or self._heartbeats.interval
-        self._heartbeats.start_within = _bounded_seconds(welcome.start_within)
-        self._output.apply(welcome.limits)
-
-    def _reconcile(self, held: RecordedCommand, verdict: gateway.HeldCommandVerdict | None, now: float) -> list[Action]:
-        """Apply the server's verdict on one listed command; keep a command without a verdict."""
-        if verdict and verdict.verdict in (gateway.VERDICT_STOP, gateway.VERDICT_STORED):
-            if not held.running:
-                # STORED replaces a lost acknowledgement; the command may then be redelivered.
-                self._record.acknowledge(held.command_id, stored=verdict.verdict == gateway.VERDICT_STORED)
-                return []
-            if held.pending_start or held.unstarted:
-                self._record.drop(held.command_id)
-                return []
-            held.disowned = True
-            return [StopCommand(held.command_id, StopCause.DISOWNED)]
-        if held.pending_start and self._record.halt.current:
-            return []
-        if held.pending_start:
-            # The server confirmed it after it had read the Hello.
-            held.pending_start = held.pending_start._replace(fresh_until=self._heartbeats.fresh_until(0))
-            return self._starts.begin(held, held.pending_start, now)
-        if held.unstarted:
-            return [self._withdrawals.refuse_again(held)]
-        self._output.rewind(held, verdict)
-        if not held.running:
-            self._outbox.add_result(held.command_id)
-        return [OutputRoom(held.command_id)]
 
     def _results_acknowledged(self, acks: Sequence[gateway.ResultAck], now: float) -> None:
         for ack in acks:
@@ -510,8 +455,3 @@ class SessionState:
 
 def _listed(held: RecordedCommand) -> gateway.RunningCommand:
     return gateway.RunningCommand(command_id=held.command_id, lease_id=held.lease_id, output_offset=held.output_bytes)
-
-
-def _bounded_seconds(duration: Duration) -> float:
-    """Return the seconds of a duration, 0 to 30 days: no server may keep an agent away, or stop it, with a wild one."""
-    return min(max(duration.seconds + duration.nanos / 1e9, 0.0), MAX_DURATION_MS / 1_000)
