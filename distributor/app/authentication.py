@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from distributor.app.token_keys import TokenKeys
+from distributor.dispatch.revocations import Lapse
 from distributor.identity.authenticator import Authenticator, ServiceDirectory, certificate_reader, no_certificates
 from distributor.identity.metrics_door import admit_metrics
+from distributor.identity.service_access import NO_ACCESS
 from distributor.identity.tokens import Revoked
+from distributor.model.revocation import Credential
 from distributor.settings import ServerSettings
 
 
@@ -15,6 +18,7 @@ class Authentication:
     def __init__(self, settings: ServerSettings, revoked: Revoked, services: ServiceDirectory) -> None:
         """`services` returns what a service with a certificate may do. Raises ConfigurationError for unusable keys."""
         self._services = services
+        self._revoked = revoked
         self.keys = TokenKeys(settings, revoked) if settings.verifies_tokens else None
         self.authenticator = self._authenticator(settings) if settings.authenticates else None
         """None while authentication is off."""
@@ -24,9 +28,18 @@ class Authentication:
         if self.authenticator is not None:
             admit_metrics(self.keys.verifier if self.keys is not None else None, authorization)
 
+    def standing(self, credential: Credential) -> Lapse | None:
+        """Why a credential that is neither revoked nor expired does not count as it did when it was accepted."""
+        if self.keys is not None and not all(map(self.keys.verifier.accepts_key, credential.keys)):
+            return Lapse.KEY_REMOVED
+        if credential.access is not None and credential.access != (self._services(credential.service) or NO_ACCESS):
+            return Lapse.PERMISSIONS_CHANGED
+        return None
+
     def _authenticator(self, settings: ServerSettings) -> Authenticator:
         return Authenticator(
             self.keys.verifier if self.keys is not None else None,
             certificate_reader(settings.trust_domain) if settings.client_ca is not None else no_certificates,
             self._services,
+            self._revoked,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from distributor.app.audit_parts import AuditParts, audit_parts
 from distributor.app.issuing import agent_issuer
@@ -34,7 +34,7 @@ from distributor.dispatch.output_holds import OutputHolds
 from distributor.dispatch.reconciler import Reconciler
 from distributor.dispatch.retention import Retention
 from distributor.dispatch.retrying import Retrying
-from distributor.dispatch.revocations import Lapse, Revocations
+from distributor.dispatch.revocations import Revocations
 from distributor.dispatch.type_places import TypePlaces
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
@@ -58,6 +58,7 @@ from distributor.rpc.interceptors.authentication import Authenticator, Doors
 from distributor.rpc.interceptors.caller_limits import CallerLimitInterceptor
 from distributor.rpc.interceptors.calls import CallInterceptor
 from distributor.rpc.interceptors.compression import CompressionInterceptor
+from distributor.rpc.interceptors.lapse import CallGuard
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.queue_request import CommandDefaults, repeated_command
 from distributor.rpc.server import GrpcServer
@@ -201,7 +202,6 @@ def server_parts(
     gateway.revocations, gateway.enrolments = revocations, enrolments
     if audit is not None:
         enrolments.audit = audit.recorder
-    revocations.on_look = partial(_end_revoked_watches, watches, revocations)
     reconciler = Reconciler(stores.reader, registry, wakeups, relay.missed)
     halts = Halts(stores.stops, stores.commands, registry, wakeups, relay.stops_changed)
     gateway.halts = halts
@@ -232,7 +232,7 @@ def server_parts(
     service = CommandService(stores.commands, stores.reader, distributor, limits, relay.alarm)
     service.places = TypePlaces(stores.reader, policy)
     watcher = CommandWatcher(stores.reader, stores.output_log, watches, holds)
-    grpc = _grpc_server(settings, metrics, interceptors, authenticator, audit)
+    grpc = _grpc_server(settings, metrics, interceptors, _Admission(authenticator, audit, revocations))
     defaults = CommandDefaults(settings, at_rest, policy)
     retrying = Retrying(service, stores.reader, partial(repeated_command, defaults=defaults))
     emergency = EmergencyServicer(EmergencyStops(stores.stops, halts))
@@ -252,12 +252,6 @@ def _note_policy(audit: AuditParts, policy: Policy) -> None:
     """Record that another policy file is in effect."""
     details = {"changed": "policy_file", "policy": policy.digest}
     audit.recorder.note(AuditEntry(AuditEvent.SETTINGS_CHANGED, details=details))
-
-
-def _end_revoked_watches(watches: Watches, revocations: Revocations) -> None:
-    watches.end_where(
-        lambda caller: any(revocations.is_revoked(token_id) for token_id in caller.token_ids), Lapse.REVOKED.error()
-    )
 
 
 def retry_policy(settings: ServerSettings) -> RetryPolicy:
@@ -280,19 +274,28 @@ def _own_changes(relay: EventRelay, audit: AuditParts | None) -> Callable[[Event
     return on_changes
 
 
+class _Admission(NamedTuple):
+    """What decides which calls are served, for how long, and records them."""
+
+    authenticator: Authenticator | None
+    audit: AuditParts | None
+    revocations: Revocations
+
+
 def _grpc_server(
     settings: ServerSettings,
     metrics: Metrics,
     more: Sequence[Interceptor],
-    authenticator: Authenticator | None,
-    audit: AuditParts | None,
+    admission: _Admission,
 ) -> GrpcServer:
+    authenticator, audit, guard = admission.authenticator, admission.audit, CallGuard(admission.revocations)
     doors = Doors(authenticator) if authenticator is not None else None
     packer = _packer(settings, metrics, Compressed.SENT_TO_CALLERS, Compressed.RECEIVED_FROM_CALLERS)
     limit = CallLimit(settings.max_calls)
     inner: list[Interceptor] = [CompressionInterceptor(packer), CallerLimitInterceptor(CallerLimits(settings))]
     noted = CallAudit(AuditedCallers(audit.recorder)) if audit is not None else None
-    ours: list[Interceptor] = [CallInterceptor(metrics, limit, doors, noted, settings.max_metadata_bytes), *inner]
+    calls = CallInterceptor(metrics, limit, doors, noted, settings.max_metadata_bytes, guard)
+    ours: list[Interceptor] = [calls, *inner]
     if audit is not None:
         ours.append(AuditInterceptor(audit.recorder))
     accepted = ServerLimits(

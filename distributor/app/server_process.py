@@ -126,12 +126,14 @@ class ServerProcess:
             Revoked(
                 lambda token_id: parts.revocations.is_revoked(token_id),
                 lambda agent_id, issued: parts.revocations.list.is_agent_token_revoked(agent_id, issued),
+                lambda name, issued: parts.revocations.list.is_service_revoked(name, issued),
             ),
             lambda service: parts.policy.services.get(service),
         )
         parts = server_parts(
             stores, settings, self.metrics, interceptors, self._timing, authenticator or authentication.authenticator
         )
+        parts.revocations.standing = authentication.standing
         if parts.audit is not None:
             await parts.audit.begin()
             lifespan.on_stop("audit trail", parts.audit.end)

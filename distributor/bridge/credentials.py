@@ -36,7 +36,9 @@ class CredentialCheck:
         return Credential(caller_of(self._verifier.verify(token), address), token)
 
     def is_revoked(self, caller: Caller) -> bool:
-        """Whether a token of the caller has been revoked since it was verified."""
+        """Whether a token of the caller, or the key that signed it, does not count any more."""
+        if not all(map(self._verifier.accepts_key, caller.basis.keys)):
+            return True
         return any(map(self._verifier.revoked.token_id, caller.token_ids))
 
     def of_request(self, connection: HTTPConnection) -> Credential:

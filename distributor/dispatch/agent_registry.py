@@ -22,6 +22,8 @@ class CloseReason(StrEnum):
     DRAINING = "draining"
     REVOKED = "revoked"
     EXPIRED = "expired"
+    KEY_REMOVED = "key_removed"
+    PERMISSIONS_CHANGED = "permissions_changed"
 
 
 class AttachedAgent(Protocol):

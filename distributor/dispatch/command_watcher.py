@@ -47,7 +47,7 @@ class CommandWatcher:
                 field="output_offset",
                 reason="OFFSET_OUT_OF_RANGE",
             )
-        watch = self._watches.open([command_id], caller=caller)
+        watch = self._watches.open([command_id])
         hold = self._holds.open(command_id, output_offset) if hold_output and with_output else None
         try:
             (state,) = await self._seen(caller, [command_id])
@@ -94,7 +94,7 @@ class CommandWatcher:
             valid(check_command_id, command_id, "command_ids")
         for agent_id in agent_ids:
             valid(check_agent_id, agent_id, "agent_ids")
-        watch = self._watches.open(command_ids, agent_ids, caller)
+        watch = self._watches.open(command_ids, agent_ids)
         try:
             if not command_ids:
                 async for states in self._changes(watch, caller):

@@ -12,7 +12,6 @@ from distributor.errors import (
     InvalidArgument,
     NotFound,
     ResourceExhausted,
-    Unauthenticated,
     Unavailable,
 )
 from distributor.model.agent import AgentPresence
@@ -38,11 +37,6 @@ def attaching_too_fast(retry_after_seconds: float) -> Unavailable:
 def superseded() -> Aborted:
     """The agent has attached again, here or elsewhere."""
     return Aborted("a newer session of this agent is open", reason="SUPERSEDED")
-
-
-def credentials_expired() -> Unauthenticated:
-    """The credentials of a caller have expired while its call was served."""
-    return Unauthenticated("the credentials have expired; renew them and call again", reason="CREDENTIALS_EXPIRED")
 
 
 def valid(check: Callable[..., None], *arguments: object) -> None:

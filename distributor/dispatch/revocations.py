@@ -1,4 +1,4 @@
-"""Ends the streams of callers whose credentials are revoked or have expired."""
+"""Ends what callers have begun once their credentials do not count any more."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from distributor.dispatch.ports import RevocationStore
-from distributor.errors import DistributorError, Unauthenticated
+from distributor.errors import DistributorError, Unauthenticated, Unavailable
 from distributor.model.revocation import NOTHING_REVOKED, Credential, Revocation, RevocationList
 from distributor.observability.logging import get_logger
 from distributor.observability.outage import Outage
@@ -26,12 +26,29 @@ class Lapse(StrEnum):
 
     REVOKED = "revoked"
     EXPIRED = "expired"
+    KEY_REMOVED = "key_removed"
+    PERMISSIONS_CHANGED = "permissions_changed"
 
-    def error(self) -> Unauthenticated:
+    def error(self) -> DistributorError:
         """The error that ends what the credential has begun."""
-        if self is Lapse.REVOKED:
-            return Unauthenticated("the credentials have been revoked", reason="CREDENTIALS_REVOKED")
-        return Unauthenticated("the credentials have expired; connect with new ones", reason="CREDENTIALS_EXPIRED")
+        match self:
+            case Lapse.REVOKED:
+                return Unauthenticated("the credentials have been revoked", reason="CREDENTIALS_REVOKED")
+            case Lapse.EXPIRED:
+                return Unauthenticated(
+                    "the credentials have expired; connect with new ones", reason="CREDENTIALS_EXPIRED"
+                )
+            case Lapse.KEY_REMOVED:
+                return Unauthenticated(
+                    "the key that signed the token is no longer accepted; connect with a new token",
+                    reason="TOKEN_KEY_REMOVED",
+                )
+            case Lapse.PERMISSIONS_CHANGED:
+                # The caller is still known: it must come back with what it may do now.
+                return Unavailable("the service's permissions have changed; call again", reason="PERMISSIONS_CHANGED")
+
+
+Standing: TypeAlias = Callable[[Credential], Lapse | None]
 
 
 class _Guarded:
@@ -58,8 +75,8 @@ class Revocations:
         self._look_interval_seconds = look_interval_seconds
         self._guarded: dict[int, _Guarded] = {}
         self._outage = Outage("read the revocations")
-        self.on_look: Callable[[], None] = _nothing_more
-        """Called at each look, for what depends on credentials and is not guarded."""
+        self.standing: Standing = _stands
+        """Tells whether what a credential rests on besides this list, such as a key, is still there."""
         self.list: RevocationList = NOTHING_REVOKED
         """The list as it was last read."""
 
@@ -71,14 +88,14 @@ class Revocations:
         return self.list.is_token_revoked(token_id)
 
     def check(self, credential: Credential) -> None:
-        """Raise Unauthenticated if the credential is revoked or has expired."""
+        """Raise the error of the lapse if the credential does not count any more."""
         lapse = self._lapse(credential, time.time())
         if lapse is not None:
             raise lapse.error()
 
     @contextmanager
     def guard(self, credential: Credential, end: Callable[[Lapse], None]) -> Iterator[None]:
-        """Call `end` if the credential is revoked or expires inside this block. Raises Unauthenticated if it has."""
+        """Call `end` if the credential lapses inside this block. Raises the error of the lapse if it has before."""
         self.check(credential)
         guarded = _Guarded(credential, end, self.list.agent(credential.agent_id))
         self._guarded[id(guarded)] = guarded
@@ -123,13 +140,14 @@ class Revocations:
         for guarded, lapse in lapsed:
             self._guarded.pop(id(guarded), None)
             guarded.end(lapse)
-        self.on_look()
         return len(lapsed)
 
     def _lapse(self, credential: Credential, now: float) -> Lapse | None:
         if self.list.refuses(credential):
             return Lapse.REVOKED
-        return Lapse.EXPIRED if credential.expires is not None and now >= credential.expires else None
+        if credential.expires is not None and now >= credential.expires:
+            return Lapse.EXPIRED
+        return self.standing(credential)
 
     def _revoked_since(self, guarded: _Guarded) -> Lapse | None:
         """An agent's token names no enrolment: what counts is whether the agent was revoked since it connected."""
@@ -140,5 +158,6 @@ class Revocations:
         return Lapse.REVOKED if entry is not None and entry != guarded.earlier else None
 
 
-def _nothing_more() -> None:
-    """Nothing else depends on credentials."""
+def _stands(_: Credential) -> Lapse | None:
+    """A credential that rests on nothing but the list and its expiry."""
+    return None

@@ -6,13 +6,10 @@ Pure bookkeeping: the event relay feeds it, the callers' streams drain it.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from distributor.dispatch.refusals import credentials_expired
 from distributor.errors import ResourceExhausted
-from distributor.identity.caller import ANYONE, Caller
 from distributor.model.announcements import MAX_COMMANDS, Announcements
 from distributor.model.command import CommandState
 from distributor.model.event import CommandChanged, OutputArrived
@@ -39,8 +36,7 @@ class Watch:
     state. A watcher of everything that falls more than `max_pending` commands behind fails with an error.
     """
 
-    def __init__(self, max_pending: int = MAX_PENDING, caller: Caller = ANYONE) -> None:
-        self.caller = caller
+    def __init__(self, max_pending: int = MAX_PENDING) -> None:
         self._max_pending = max_pending
         self._pending: dict[str, CommandState | CommandChanged] = {}
         """The change if the state after it must be read."""
@@ -48,10 +44,6 @@ class Watch:
         self._failure: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._settling: asyncio.TimerHandle | None = None
-        self._expiry: asyncio.TimerHandle | None = None
-        if caller.expires is not None:
-            remaining = max(caller.expires - time.time(), 0)
-            self._expiry = asyncio.get_running_loop().call_later(remaining, self.fail, credentials_expired())
         self._ready = False
         self.stale = False
         """Events may have been missed: reread the states."""
@@ -120,8 +112,6 @@ class Watch:
     def close(self) -> None:
         """Drop everything."""
         self._settled()
-        if self._expiry is not None:
-            self._expiry.cancel()
         self._pending.clear()
 
     def _wake(self) -> None:
@@ -159,13 +149,10 @@ class Watches:
         self._open: set[Watch] = set()
         self._failure: Exception | None = None
 
-    def open(
-        self, command_ids: Collection[str] = (), agent_ids: Collection[str] = (), caller: Caller = ANYONE
-    ) -> Watch:
+    def open(self, command_ids: Collection[str] = (), agent_ids: Collection[str] = ()) -> Watch:
         """Open a watch of these commands, else of these agents' commands, else of all. Close it when done.
 
-        It fails when the credentials of `caller` expire. Raises ResourceExhausted if there are too many, and the error
-        passed to `fail` once it was called.
+        Raises ResourceExhausted if there are too many, and the error passed to `fail` once it was called.
         """
         if self._failure is not None:
             raise self._failure
@@ -175,7 +162,7 @@ class Watches:
                 reason="TOO_MANY_WATCHERS",
                 retry_after_seconds=1.0,
             )
-        watch = Watch(self._max_pending, caller)
+        watch = Watch(self._max_pending)
         self._open.add(watch)
         if command_ids:
             _subscribe(self._by_command, command_ids, watch)
@@ -231,12 +218,6 @@ class Watches:
         """All watches may have missed events."""
         for watch in self._open:
             watch.resync()
-
-    def end_where(self, matches: Callable[[Caller], bool], error: Exception) -> None:
-        """Fail the watches of some callers."""
-        for watch in self._open:
-            if matches(watch.caller):
-                watch.fail(error)
 
     def fail(self, error: Exception) -> None:
         """Fail all watches, and refuse new ones."""

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias
 
 from distributor.errors import PermissionDenied, Unauthenticated
-from distributor.identity.caller import Caller, CallerKind
+from distributor.identity.caller import Basis, Caller, CallerKind
 from distributor.identity.certificates import PeerIdentity, PeerKind, current_identity
 from distributor.identity.grant_claims import NOTHING
 from distributor.identity.roles import Role
 from distributor.identity.service_access import NO_ACCESS, ServiceAccess
-from distributor.identity.tokens import Token, TokenVerifier, refused
+from distributor.identity.tokens import NOTHING_REVOKED, Revoked, Token, TokenVerifier, refused
 from distributor.wire.client_address import CLIENT_ADDRESS, ip_address_text
 
 AUTHORIZATION: Final = "authorization"
@@ -60,11 +60,16 @@ class Authenticator:
         verifier: TokenVerifier | None,
         certificates: CertificateReader = no_certificates,
         services: ServiceDirectory = no_services,
+        revoked: Revoked = NOTHING_REVOKED,
     ) -> None:
-        """Without a verifier, no token counts. `services` returns what a service with a certificate may do."""
+        """Without a verifier, no token counts. `services` returns what a service with a certificate may do.
+
+        `revoked` is asked for certificates of services; for tokens, the verifier does.
+        """
         self._verifier = verifier
         self._certificates = certificates
         self._services = services
+        self._revoked = revoked
 
     async def caller(self, metadata: Metadata, transport: Transport, address: str) -> Caller | None:
         """Return who calls from `address`; None without credentials.
@@ -106,7 +111,12 @@ class Authenticator:
         if identity.peer.kind is PeerKind.AGENT:
             return Caller(CallerKind.AGENT, name, grants=NOTHING, address=address, expires=expires)
         access = self._services(name) or NO_ACCESS
-        return Caller(CallerKind.SERVICE, name, access.roles, access.grants, address=address, expires=expires)
+        basis = Basis(identity.starts, access=access)
+        if self._revoked.service(name, identity.starts):
+            raise Unauthenticated("the certificate is revoked", reason="CERTIFICATE_REVOKED")
+        return Caller(
+            CallerKind.SERVICE, name, access.roles, access.grants, address=address, expires=expires, basis=basis
+        )
 
     def _delegated(self, delegate: Caller, token: str) -> Caller:
         if Role.DELEGATE not in delegate.roles:
@@ -125,6 +135,7 @@ class Authenticator:
             on_behalf_of=user.subject,
             token_ids=(*delegate.token_ids, *user.token_ids),
             expires=min(expiries, default=None),
+            basis=delegate.basis._replace(keys=(*delegate.basis.keys, *user.basis.keys)),
         )
 
 
@@ -138,6 +149,7 @@ def caller_of(token: Token, address: str) -> Caller:
         address=address,
         token_ids=(token.token_id,),
         expires=token.expires,
+        basis=Basis(token.issued, (token.key,)),
     )
 
 

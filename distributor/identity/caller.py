@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from distributor.identity.grants import EVERYTHING, Grants
 from distributor.identity.roles import NO_ROLES, Role, with_included
+from distributor.identity.service_access import ServiceAccess
 from distributor.model.requester import Requester
+from distributor.model.revocation import Credential
 
 
 class CallerKind(StrEnum):
@@ -18,6 +20,22 @@ class CallerKind(StrEnum):
     SERVICE = "service"
     USER = "user"
     UNKNOWN = "unknown"
+
+
+class Basis(NamedTuple):
+    """What the acceptance of a caller's credentials rests on, and may end before they expire.
+
+    `issued` is when the caller's own credential began to count, in seconds since the epoch: the start of a
+    certificate, or when a token was issued. `keys` are the fingerprints of the keys that signed its tokens. `access` is
+    what the policy file gives a service with a certificate.
+    """
+
+    issued: float = 0.0
+    keys: tuple[str, ...] = ()
+    access: ServiceAccess | None = None
+
+
+NO_BASIS: Final = Basis()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +59,7 @@ class Caller:
     token_ids: tuple[str, ...] = ()
     expires: float | None = None
     via: str = ""
+    basis: Basis = NO_BASIS
 
     @property
     def known(self) -> bool:
@@ -55,6 +74,17 @@ class Caller:
     def requester(self) -> Requester | None:
         """Return who asks, for a record; None if not known."""
         return Requester(self.kind, self.subject, self.on_behalf_of, self.address) if self.known else None
+
+    def credential(self) -> Credential:
+        """Return by what it is known, to notice when that ends. Of an agent's certificate, it has no generation."""
+        return Credential(
+            self.subject if self.kind is CallerKind.AGENT else "",
+            None,
+            self.token_ids,
+            self.expires,
+            self.subject if self.kind is CallerKind.SERVICE else "",
+            *self.basis,
+        )
 
     def __str__(self) -> str:
         if not self.known:

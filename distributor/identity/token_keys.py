@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from distributor.errors import ConfigurationError
 
@@ -82,6 +82,15 @@ def algorithm_of(key: object) -> str | None:
     if isinstance(key, EllipticCurvePublicKey) and key.curve.name == "secp256r1":
         return "ES256"
     return "EdDSA" if isinstance(key, Ed25519PublicKey) else None
+
+
+def fingerprint(key: TokenKey) -> str:
+    """A digest that tells a key from others, also when it is read again. Says nothing of a shared key."""
+    material = key.key
+    if not isinstance(material, bytes):
+        material = material.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    prefix = f"command-distributor token key fingerprint\0{key.algorithm}\0{key.key_id}\0"
+    return hashlib.sha256(prefix.encode() + material).hexdigest()
 
 
 def _derived_id(key: bytes) -> str:

@@ -19,7 +19,7 @@ from distributor.identity.caller import CallerKind
 from distributor.identity.grant_claims import NOTHING, grants_of
 from distributor.identity.grants import EVERYTHING, Grants
 from distributor.identity.roles import NO_ROLES, Role, with_included
-from distributor.identity.token_keys import KeyRing, TokenKey
+from distributor.identity.token_keys import KeyRing, TokenKey, fingerprint
 
 MAX_TOKEN_CHARACTERS: Final = 7_168
 """The token of a delegate and that of its user fit into the metadata of a call."""
@@ -50,7 +50,10 @@ class TokenRules(NamedTuple):
 
 
 class Token(NamedTuple):
-    """The claims of a verified token. Times are in seconds since the epoch. An agent has no roles and no grants."""
+    """The claims of a verified token. Times are in seconds since the epoch. An agent has no roles and no grants.
+
+    `key` is the fingerprint of the key that signed it.
+    """
 
     kind: CallerKind
     subject: str
@@ -59,6 +62,7 @@ class Token(NamedTuple):
     expires: float
     roles: frozenset[Role]
     grants: Grants
+    key: str
 
 
 class NewToken(NamedTuple):
@@ -73,10 +77,11 @@ class NewToken(NamedTuple):
 
 
 class Revoked(NamedTuple):
-    """What is revoked: tokens by their id, and the tokens of an agent that were issued up to some time, in seconds."""
+    """What is revoked: tokens by their id; what an agent or a service was issued up to some time, in seconds."""
 
     token_id: Callable[[str], bool] = lambda _: False
     agent: Callable[[str, float], bool] = lambda _, __: False
+    service: Callable[[str, float], bool] = lambda _, __: False
 
 
 NOTHING_REVOKED: Final = Revoked()
@@ -102,6 +107,7 @@ class TokenVerifier:
         self.revoked = revoked
         self.refresh = refresh
         self._verified: dict[str, Token] = {}
+        self._fingerprints = frozenset(map(fingerprint, keys.keys))
 
     @property
     def keys(self) -> KeyRing:
@@ -112,7 +118,12 @@ class TokenVerifier:
         """Verify with these keys from now on."""
         if keys != self._keys:
             self._keys = keys
+            self._fingerprints = frozenset(map(fingerprint, keys.keys))
             self._verified.clear()
+
+    def accepts_key(self, fingerprint: str) -> bool:
+        """Whether a token signed with the key of this fingerprint still counts."""
+        return fingerprint in self._fingerprints
 
     def verify(self, token: str, now: float | None = None) -> Token:
         """Verify a token. The message of an error never contains the token.
@@ -134,8 +145,11 @@ class TokenVerifier:
         return known
 
     def _is_revoked(self, token: Token) -> bool:
-        by_agent = token.kind is CallerKind.AGENT and self.revoked.agent(token.subject, token.issued)
-        return by_agent or self.revoked.token_id(token.token_id)
+        if token.kind is CallerKind.AGENT and self.revoked.agent(token.subject, token.issued):
+            return True
+        if token.kind is CallerKind.SERVICE and self.revoked.service(token.subject, token.issued):
+            return True
+        return self.revoked.token_id(token.token_id)
 
     def _checked(self, token: str, now: float) -> Token:
         if len(token) > MAX_TOKEN_CHARACTERS:
@@ -144,7 +158,8 @@ class TokenVerifier:
         candidates = self._keys.candidates(algorithm, key_id)
         if not candidates:
             raise self._no_key(key_id)
-        return _token_of(_claims(token, algorithm, candidates), self.rules, now)
+        claims, key = _claims(token, algorithm, candidates)
+        return _token_of(claims, fingerprint(key), self.rules, now)
 
     def _no_key(self, key_id: str) -> DistributorError:
         if key_id and self.refresh():
@@ -198,7 +213,8 @@ def _header(token: str) -> tuple[str, str]:
     return str(header.get("alg")), str(header.get("kid") or "")
 
 
-def _claims(token: str, algorithm: str, candidates: Sequence[TokenKey]) -> dict[str, Any]:
+def _claims(token: str, algorithm: str, candidates: Sequence[TokenKey]) -> tuple[dict[str, Any], TokenKey]:
+    """The claims of a token, and the key that signed it."""
     for candidate in candidates:
         try:
             payload = jwt.PyJWS().decode(token, candidate.key, algorithms=[algorithm])
@@ -209,11 +225,11 @@ def _claims(token: str, algorithm: str, candidates: Sequence[TokenKey]) -> dict[
             raise refused("the token is not valid") from error
         if not isinstance(claims, dict):
             raise refused("the token is not valid")
-        return claims
+        return claims, candidate
     raise refused("the token is not signed by a known key")
 
 
-def _token_of(claims: Mapping[str, Any], rules: TokenRules, now: float) -> Token:
+def _token_of(claims: Mapping[str, Any], key: str, rules: TokenRules, now: float) -> Token:
     for name in _REQUIRED:
         if claims.get(name) is None:
             raise refused(f"the token has no {name}")
@@ -229,9 +245,9 @@ def _token_of(claims: Mapping[str, Any], rules: TokenRules, now: float) -> Token
     if AGENT_ROLE in words:
         if len(words) > 1:
             raise refused("the token of an agent must have no other role")
-        return Token(CallerKind.AGENT, subject, token_id, issued, expires, NO_ROLES, NOTHING)
+        return Token(CallerKind.AGENT, subject, token_id, issued, expires, NO_ROLES, NOTHING, key)
     roles = with_included({role for word, role in _ROLES.items() if word in words})
-    return Token(_kind(claims, roles), subject, token_id, issued, expires, roles, _grants(claims))
+    return Token(_kind(claims, roles), subject, token_id, issued, expires, roles, _grants(claims), key)
 
 
 def _checked_times(claims: Mapping[str, Any], now: float, leeway: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Revocations: which agents, tokens and enrolment tokens count no longer, and which of their credentials."""
+"""Revocations: which agents, services and tokens count no longer, and which of their credentials."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ class RevokedKind(StrEnum):
 
     AGENT = "agent"
     TOKEN = "token"
-    """A JWT, by its id (`jti`)."""
+    """A JWT, by its id (`jti`), or an enrolment token."""
+    SERVICE = "service"
 
 
 class Revocation(NamedTuple):
     """One entry of the list.
 
     `generation`: of an agent, the newest enrolment that no longer counts; its certificates up to it are refused, and
-    later ones accepted. `revoked_ms` is in milliseconds since the epoch by Valkey's clock; `revoked_by` names the
-    caller, empty if a newer enrolment of the agent replaced this one.
+    later ones accepted. Of a service, what was issued up to `revoked_ms` is refused. `revoked_ms` is in milliseconds
+    since the epoch by Valkey's clock; `revoked_by` names the caller, empty if a newer enrolment of the agent replaced
+    this one.
     """
 
     kind: RevokedKind
@@ -35,13 +37,20 @@ class Credential(NamedTuple):
     """By what a caller is known, as far as that can be revoked or expire.
 
     `agent_id` is empty unless it is an agent; `generation` is that of an agent's certificate, None for a token.
-    `expires` is in seconds since the epoch; None if the credential does not end by itself.
+    `service` is empty unless it is a service, or a user for whom a service calls; `issued` is when the service's own
+    credential began to count. `expires` is in seconds since the epoch, like `issued`; None if the credential does not
+    end by itself. `keys` are fingerprints of the keys that signed its tokens. `access` is what the policy file gave a
+    service with a certificate when it was accepted.
     """
 
     agent_id: str = ""
     generation: int | None = None
     token_ids: Sequence[str] = ()
     expires: float | None = None
+    service: str = ""
+    issued: float = 0.0
+    keys: Sequence[str] = ()
+    access: object = None
 
 
 class RevocationList:
@@ -75,9 +84,19 @@ class RevocationList:
         entry = self.agent(agent_id)
         return entry is not None and issued * 1000 <= entry.revoked_ms
 
+    def is_service_revoked(self, name: str, issued: float) -> bool:
+        """Whether what a service was issued, so many seconds after the epoch, is older than the service's revocation.
+
+        A certificate counts as issued when its validity begins.
+        """
+        entry = self._entries.get((RevokedKind.SERVICE, name))
+        return entry is not None and issued * 1000 <= entry.revoked_ms
+
     def refuses(self, credential: Credential) -> bool:
         """Whether a credential is revoked. Of an agent's token, this list cannot tell whether it is newer."""
         if any(map(self.is_token_revoked, credential.token_ids)):
+            return True
+        if credential.service and self.is_service_revoked(credential.service, credential.issued):
             return True
         generation = credential.generation
         return generation is not None and self.is_certificate_revoked(credential.agent_id, generation)

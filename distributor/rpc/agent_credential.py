@@ -38,10 +38,10 @@ def agent_credential(
     if not caller.known:
         return Credential()
     if caller.token_ids:
-        return Credential(caller.subject, None, caller.token_ids, caller.expires)
+        return caller.credential()
     identity = peer_identity(transport(), trust_domain)
     generation = identity.generation if identity is not None else None
-    return Credential(caller.subject, generation, (), caller.expires)
+    return caller.credential()._replace(generation=generation)
 
 
 def check_agent_is_caller(agent_id: str, caller: Caller, peer: str) -> None:

@@ -273,10 +273,8 @@ class AgentStream:
                 error = Aborted("no heartbeat came in time", reason="SILENT")
             case CloseReason.DRAINING:
                 error = draining()
-            case CloseReason.REVOKED:
-                error = Lapse.REVOKED.error()
-            case CloseReason.EXPIRED:
-                error = Lapse.EXPIRED.error()
+            case _:
+                error = Lapse(close_reason.value).error()
         if self._ending is None:
             logger.info("ending the stream of an agent", agent_id=self.session.agent_id, why=close_reason.value)
             # Claim nothing more: commands that cannot be delivered would use up attempts.

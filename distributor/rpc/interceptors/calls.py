@@ -6,11 +6,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, nullcontext
 from typing import Any
 
+from distributor.dispatch.revocations import Revocations
 from distributor.observability.metrics import Metrics
 from distributor.rpc.interceptors.admission import EXEMPT, CallLimit
 from distributor.rpc.interceptors.audit import CallAudit
 from distributor.rpc.interceptors.authentication import Door, Doors, later
 from distributor.rpc.interceptors.errors import abort
+from distributor.rpc.interceptors.lapse import CallGuard
 from distributor.rpc.interceptors.metadata import check_metadata_size
 from distributor.rpc.interceptors.metrics import MeasuredCall
 from distributor.rpc.interceptors.wrapping import Context, Handler, Interceptor
@@ -19,7 +21,8 @@ from distributor.wire.transport import MAX_METADATA_BYTES
 
 
 class CallInterceptor(Interceptor):
-    """Measures calls with the code that callers see, turns errors into status, admits callers, and limits calls.
+    """Measures calls with the code that callers see, turns errors into status, admits callers, limits calls, and ends
+    those whose caller's credentials lapse.
 
     Without `doors`, authentication is off. With them, a request is parsed once its caller is admitted.
 
@@ -33,15 +36,17 @@ class CallInterceptor(Interceptor):
         doors: Doors | None = None,
         audit: CallAudit | None = None,
         max_metadata_bytes: int = MAX_METADATA_BYTES,
+        guard: CallGuard | None = None,
     ) -> None:
         self._max_metadata_bytes = max_metadata_bytes
         self._metrics = metrics
         self._limit = limit
         self._doors = doors
         self._audit = audit
+        self._guard = guard if guard is not None else CallGuard(Revocations())
 
     def wrap(self, method: str, handler: Handler) -> Handler:
-        wrapped = super().wrap(method, handler)
+        wrapped = super().wrap(method, self._guard.wrap_awaited(method, handler))
         if self._doors is None or handler.request_streaming:
             # The messages of a stream are parsed when its servicer, which is called after the door, reads them.
             return wrapped
@@ -74,7 +79,7 @@ class CallInterceptor(Interceptor):
         self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]]
     ) -> Callable[..., AsyncGenerator[Any, None]]:
         metrics, limit, door = self._metrics, self._limit_of(method), self._door_of(method)
-        audit, max_metadata_bytes = self._audit, self._max_metadata_bytes
+        audit, max_metadata_bytes, guard = self._audit, self._max_metadata_bytes, self._guard
 
         async def call(request: Any, context: Context) -> AsyncGenerator[Any, None]:
             with MeasuredCall(metrics, method, context):
@@ -86,10 +91,17 @@ class CallInterceptor(Interceptor):
                             audit.admitted()
                     if isinstance(request, Malformed):
                         raise request.error
-                    with limit:
+                    with limit, guard.call() as guarded:
                         async with aclosing(behaviour(request, context)) as responses:
                             async for response in responses:
+                                if guarded.lapse is not None:
+                                    # The handler went on although it was cancelled.
+                                    raise guarded.lapse.error()
+                                guarded.sending = True
                                 yield response
+                                guarded.sending = False
+                                if guarded.lapse is not None:
+                                    raise guarded.lapse.error()
                 except Exception as error:  # noqa: BLE001 - the caller always gets a status
                     if audit is not None:
                         audit.ended(method, error, context)

@@ -217,6 +217,18 @@ async def test_a_revoked_token_ends_its_connection(bridge: RunningBridge) -> Non
         assert time.monotonic() - began < 10
 
 
+async def test_a_removed_key_ends_the_connections_of_its_tokens(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bridge.dashboard() as dashboard:
+        (connected,) = bridge.process.parts.hub.dashboards
+        (key,) = connected.caller.basis.keys
+        verifier = bridge.process.parts.keys.verifier
+        assert verifier.accepts_key(key)
+        monkeypatch.setattr(verifier, "accepts_key", lambda one: one != key)
+        assert await dashboard.until_closed(PATIENCE_SECONDS) == (1008, "the token is revoked")
+
+
 async def test_a_token_revoked_at_the_server_is_refused_and_ends_its_connection(
     server: RunningServer, bridge: RunningBridge
 ) -> None:

@@ -1,0 +1,122 @@
+"""Streams end with what their caller's credentials rest on: the key of a token, and a service's table in the policy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from distributor.app.server_process import ServerProcess, serving
+from distributor.app.timing import ServerTiming
+from distributor.client import ClientCredentials
+from distributor.v1 import command_service_pb2 as pb
+from distributor.v1.command_service_pb2_grpc import CommandServiceStub
+from distributor.wire.credentials import Connector
+from tests.support.certificates import CertificateMaker
+from tests.support.received_errors import ToldError, error_of_stream
+from tests.support.running_server import quick_settings, running_server
+from tests.support.token_issuer import KEY, signed
+from tests.support.waiting import PATIENCE_SECONDS, until
+
+TIMING: Final = ServerTiming(deadlines=0.02, liveness=0.02, gauges=0.02, revocations=0.05)
+POLICY: Final = """
+[services.billing]
+roles = ["viewer"]
+[services.bridge]
+roles = ["delegate"]
+[services.reports]
+roles = ["viewer"]
+"""
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Services:
+    """A server that knows services by their certificates, and its policy file."""
+
+    def __init__(self, process: ServerProcess, maker: CertificateMaker, folder: Path) -> None:
+        self.process = process
+        self.policy = folder / "policy.toml"
+        self._maker = maker
+        self._folder = folder
+
+    @asynccontextmanager
+    async def channel(self, service: str) -> AsyncIterator[grpc.aio.Channel]:
+        """A connection with the certificate of a service."""
+        own = self._maker.service(service).write(self._folder, service)
+        connector = Connector(ClientCredentials(own.ca, own.certificate, own.key))
+        channel = connector.channel(f"127.0.0.1:{self.process.mtls_port}")
+        try:
+            yield channel
+        finally:
+            await channel.close()
+
+    @asynccontextmanager
+    async def watch(self, service: str, metadata: Metadata = ()) -> AsyncIterator[Any]:
+        """A watch of everything by a service, after its first response."""
+        async with self.channel(service) as channel:
+            call = CommandServiceStub(channel).WatchCommands(pb.WatchCommandsRequest(), metadata=metadata)
+            assert await call.read() is not grpc.aio.EOF
+            yield call
+
+
+@pytest.fixture
+async def services(valkey_url: str, tmp_path: Path) -> AsyncIterator[Services]:
+    maker = CertificateMaker()
+    files = maker.server().write(tmp_path, "server")
+    (tmp_path / "policy.toml").write_text(POLICY)
+    settings = quick_settings(
+        valkey_url,
+        tls_cert=files.certificate,
+        tls_key=files.key,
+        client_ca=files.ca,
+        mtls_listen="127.0.0.1:0",
+        token_key=KEY,
+        policy_file=tmp_path / "policy.toml",
+    )
+    async with serving(settings, (), TIMING) as process:
+        yield Services(process, maker, tmp_path)
+
+
+async def end_of(call: Any) -> ToldError:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await error_of_stream(call)
+
+
+@pytest.mark.parametrize("changed", ["", '[services.billing]\nroles = ["viewer"]\nagents = ["web-*"]\n'])
+async def test_a_changed_policy_ends_the_streams_of_the_service(services: Services, changed: str) -> None:
+    reports = '[services.reports]\nroles = ["viewer"]\n'
+    async with services.watch("billing") as changing, services.watch("reports") as other:
+        services.policy.write_text(changed + reports)
+        end = await end_of(changing)
+        assert (end.code, end.reason) == ("UNAVAILABLE", "PERMISSIONS_CHANGED")
+        assert not other.done()
+
+
+async def test_a_changed_policy_ends_what_a_delegate_does_for_users(services: Services) -> None:
+    alice = (("distributor-on-behalf-of", signed(roles=["viewer"])),)
+    async with services.watch("bridge", alice) as watch:
+        services.policy.write_text('[services.bridge]\nroles = ["viewer"]\n')
+        assert (await end_of(watch)).reason == "PERMISSIONS_CHANGED"
+
+
+async def test_a_removed_key_ends_the_streams_of_its_tokens(valkey_url: str, tmp_path: Path) -> None:
+    keys = [tmp_path / "first", tmp_path / "second"]
+    keys[0].write_text(KEY)
+    keys[1].write_text("second" * 6)
+    async with running_server(valkey_url, token_key_file=tuple(keys), timing=TIMING) as server:
+        metadata = (("authorization", f"Bearer {signed(roles=['viewer'])}"),)
+        call: Any = server.commands.WatchCommands(pb.WatchCommandsRequest(), metadata=metadata)
+        assert await call.read() is not grpc.aio.EOF
+        with capture_logs() as lines:
+            keys[1].write_text("third-" * 6)
+            await until(lambda: any(line["event"] == "token keys changed" for line in lines))
+        assert not call.done()
+        keys[0].write_text("fourth" * 6)
+        end = await end_of(call)
+        assert (end.code, end.reason) == ("UNAUTHENTICATED", "TOKEN_KEY_REMOVED")
