@@ -73,6 +73,8 @@ class Scale:
     soak_seconds: float = 600.0
     soak_reconnects_per_second: float = 50.0
     soak_commands_per_second: float = 100.0
+    id_guesses: int = 1_000
+    """Guesses of each kind of id by each method."""
     peer_batched_commands: int = 20_000
     """Commands of each contender in a round."""
     peer_single_commands: int = 5_000
@@ -115,6 +117,7 @@ QUICK = Scale(
     soak_seconds=5.0,
     soak_reconnects_per_second=10.0,
     soak_commands_per_second=50.0,
+    id_guesses=20,
     peer_batched_commands=1_000,
     peer_single_commands=200,
     peer_latency_samples=20,

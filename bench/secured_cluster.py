@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,10 +37,8 @@ class SecuredCluster(Cluster):
         self._certify(None, "server")
         self._mtls_address = f"127.0.0.1:{_free_port()}"
         key = secrets.token_hex(32)
-        self._token = token_for(
-            ServerSettings(token_key=SecretStr(key)),
-            TokenRequest("bench", "12h", roles=["operator"]),
-        )
+        self._issuer = ServerSettings(token_key=SecretStr(key))
+        self._authorization = self.authorization_of("bench")
         settings = {
             "VALKEY_URL": self.valkey_url,
             "TLS_CERT": folder / "server.pem",
@@ -61,7 +59,12 @@ class SecuredCluster(Cluster):
     @property
     def authorization(self) -> Metadata:
         """The metadata of a caller who may queue commands."""
-        return Connector(ClientCredentials(token=self._token)).authorization()
+        return self._authorization
+
+    def authorization_of(self, subject: str, agents: Sequence[str] = (), labels: Sequence[str] = ()) -> Metadata:
+        """Return the metadata of an operator with one grant, by agents and labels; without any, for everything."""
+        request = TokenRequest(subject, "12h", roles=["operator"], agents=agents, labels=labels)
+        return Connector(ClientCredentials(token=token_for(self._issuer, request))).authorization()
 
     def channel(self) -> grpc.aio.Channel:
         """Open a separate connection to the server, over TLS."""

@@ -12,6 +12,7 @@ from bench.scenarios.cancel_flood import cancel_flood
 from bench.scenarios.dashboards import dashboards
 from bench.scenarios.durability import durability
 from bench.scenarios.growth import growth_agents, growth_commands
+from bench.scenarios.id_guess import id_guess
 from bench.scenarios.idle_agents import idle_agents
 from bench.scenarios.latency_idle import latency_idle
 from bench.scenarios.limits_loaded import limits_loaded
@@ -43,6 +44,7 @@ SCENARIOS: dict[str, Scenario] = {
         dashboards,
         durability,
         security,
+        id_guess,
         soak,
         peers,
     )
