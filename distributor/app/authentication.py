@@ -5,6 +5,7 @@ from __future__ import annotations
 from distributor.app.token_keys import TokenKeys
 from distributor.dispatch.revocations import Lapse
 from distributor.identity.authenticator import Authenticator, ServiceDirectory, certificate_reader, no_certificates
+from distributor.identity.credential_attempts import CredentialAttempts
 from distributor.identity.metrics_door import admit_metrics
 from distributor.identity.service_access import NO_ACCESS
 from distributor.identity.tokens import Revoked
@@ -19,6 +20,8 @@ class Authentication:
         """`services` returns what a service with a certificate may do. Raises ConfigurationError for unusable keys."""
         self._services = services
         self._revoked = revoked
+        self.attempts = CredentialAttempts(settings.failed_credentials_rate, settings.failed_credentials_burst)
+        """Limits the credentials that are checked in vain."""
         self.keys = TokenKeys(settings, revoked) if settings.verifies_tokens else None
         self.authenticator = self._authenticator(settings) if settings.authenticates else None
         """None while authentication is off."""
@@ -42,4 +45,5 @@ class Authentication:
             certificate_reader(settings.trust_domain) if settings.client_ca is not None else no_certificates,
             self._services,
             self._revoked,
+            self.attempts,
         )

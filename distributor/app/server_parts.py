@@ -38,6 +38,7 @@ from distributor.dispatch.revocations import Revocations
 from distributor.dispatch.type_places import TypePlaces
 from distributor.dispatch.wakeups import Wakeups
 from distributor.dispatch.watches import Watches
+from distributor.identity.credential_attempts import CredentialAttempts
 from distributor.identity.policy_source import PolicySource
 from distributor.model.audit_entry import AuditEntry, AuditEvent
 from distributor.model.command import CommandLimits
@@ -58,6 +59,7 @@ from distributor.rpc.interceptors.authentication import Authenticator, Doors
 from distributor.rpc.interceptors.caller_limits import CallerLimitInterceptor
 from distributor.rpc.interceptors.calls import CallInterceptor
 from distributor.rpc.interceptors.compression import CompressionInterceptor
+from distributor.rpc.interceptors.enrolment_attempts import EnrolmentAttemptInterceptor
 from distributor.rpc.interceptors.lapse import CallGuard
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.queue_request import CommandDefaults, repeated_command
@@ -292,7 +294,12 @@ def _grpc_server(
     doors = Doors(authenticator) if authenticator is not None else None
     packer = _packer(settings, metrics, Compressed.SENT_TO_CALLERS, Compressed.RECEIVED_FROM_CALLERS)
     limit = CallLimit(settings.max_calls)
-    inner: list[Interceptor] = [CompressionInterceptor(packer), CallerLimitInterceptor(CallerLimits(settings))]
+    attempts = CredentialAttempts(settings.failed_credentials_rate, settings.failed_credentials_burst)
+    inner: list[Interceptor] = [
+        EnrolmentAttemptInterceptor(attempts),
+        CompressionInterceptor(packer),
+        CallerLimitInterceptor(CallerLimits(settings)),
+    ]
     noted = CallAudit(AuditedCallers(audit.recorder)) if audit is not None else None
     calls = CallInterceptor(metrics, limit, doors, noted, settings.max_metadata_bytes, guard)
     ours: list[Interceptor] = [calls, *inner]

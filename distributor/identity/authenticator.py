@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 from distributor.errors import PermissionDenied, Unauthenticated
 from distributor.identity.caller import Basis, Caller, CallerKind
 from distributor.identity.certificates import PeerIdentity, PeerKind, current_identity
+from distributor.identity.credential_attempts import UNLIMITED, CredentialAttempts
 from distributor.identity.grant_claims import NOTHING
 from distributor.identity.roles import Role
 from distributor.identity.service_access import NO_ACCESS, ServiceAccess
@@ -61,11 +62,14 @@ class Authenticator:
         certificates: CertificateReader = no_certificates,
         services: ServiceDirectory = no_services,
         revoked: Revoked = NOTHING_REVOKED,
+        attempts: CredentialAttempts = UNLIMITED,
     ) -> None:
         """Without a verifier, no token counts. `services` returns what a service with a certificate may do.
 
-        `revoked` is asked for certificates of services; for tokens, the verifier does.
+        `revoked` is asked for certificates of services; for tokens, the verifier does. `attempts` limits how many
+        tokens are checked in vain.
         """
+        self._attempts = attempts
         self._verifier = verifier
         self._certificates = certificates
         self._services = services
@@ -77,8 +81,9 @@ class Authenticator:
         A call on behalf of a user has that user's roles and grants, and none of the delegate's. Its address is the one
         that the delegate forwards, if it does.
 
-        Raises Unauthenticated for credentials that do not count, PermissionDenied if the caller is no delegate, and
-        Unavailable while the key of a token is being fetched.
+        Raises Unauthenticated for credentials that do not count, PermissionDenied if the caller is no delegate,
+        ResourceExhausted after too many credentials from `address` that did not count, and Unavailable while the key of
+        a token is being fetched.
         """
         token, on_behalf_of, client_address = _credentials(metadata)
         identity = self._certificates(transport)
@@ -89,7 +94,7 @@ class Authenticator:
         if identity is not None:
             caller = self._by_certificate(identity, address)
         elif token:
-            caller = caller_of(self._verified(token), address)
+            caller = caller_of(self._verified(token, address), address)
         elif on_behalf_of:
             raise Unauthenticated(
                 f"{ON_BEHALF_OF} needs a credential of the caller's own", reason="CREDENTIALS_REQUIRED"
@@ -101,10 +106,10 @@ class Authenticator:
         delegated = self._delegated(caller, on_behalf_of)
         return replace(delegated, address=client_address, via=caller.address) if client_address else delegated
 
-    def _verified(self, token: str) -> Token:
+    def _verified(self, token: str, source: str) -> Token:
         if self._verifier is None:
             raise refused("tokens are not accepted here, as no key is set to verify them")
-        return self._verifier.verify(token)
+        return self._attempts.verify(self._verifier, token, source)
 
     def _by_certificate(self, identity: PeerIdentity, address: str) -> Caller:
         name, expires = identity.peer.name, identity.expires
@@ -124,7 +129,8 @@ class Authenticator:
                 f"a call on behalf of others needs the role {Role.DELEGATE}, and {delegate} does not have it",
                 reason="NOT_A_DELEGATE",
             )
-        user = caller_of(self._verified(token), delegate.address)
+        # The delegate answers for what it forwards, not the others at its address.
+        user = caller_of(self._verified(token, delegate.principal), delegate.address)
         if user.kind is not CallerKind.USER:
             raise Unauthenticated(f"the token in {ON_BEHALF_OF} is not that of a user", reason="NOT_A_USER")
         expiries = [expires for expires in (delegate.expires, user.expires) if expires is not None]

@@ -125,6 +125,10 @@ class TokenVerifier:
         """Whether a token signed with the key of this fingerprint still counts."""
         return fingerprint in self._fingerprints
 
+    def remembers(self, token: str) -> bool:
+        """Whether the signature of a token was verified before with the keys in use."""
+        return token in self._verified
+
     def verify(self, token: str, now: float | None = None) -> Token:
         """Verify a token. The message of an error never contains the token.
 

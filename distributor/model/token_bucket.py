@@ -20,11 +20,15 @@ class TokenBucket:
 
         More than the burst may be taken from a full bucket, which then owes the rest.
         """
+        wait = self.wait(amount, now)
+        if not wait:
+            self._tokens -= amount
+        return wait
+
+    def wait(self, amount: float, now: float) -> float:
+        """The seconds after which so many tokens may be taken; 0 for now."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = now
         lacking = min(amount, self._burst) - self._tokens
         # Rounding must not make a caller wait that comes back exactly in time.
-        if lacking > 1e-9 * self._burst:
-            return lacking / self._rate
-        self._tokens -= amount
-        return 0.0
+        return lacking / self._rate if lacking > 1e-9 * self._burst else 0.0

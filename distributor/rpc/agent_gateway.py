@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 
 import grpc
 
@@ -31,6 +32,7 @@ from distributor.model.output_flow import OutputFlow
 from distributor.model.revocation import Credential
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_admission import AgentAdmission
+from distributor.rpc.agent_connects import AgentConnects
 from distributor.rpc.agent_credential import StreamEnd, agent_credential, check_agent_is_caller
 from distributor.rpc.agent_messages import agent_hello
 from distributor.rpc.agent_stream import AgentStream, Context, monotonic_ms
@@ -73,6 +75,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         self._settings = settings
         self._renewals = SessionRenewals(sessions)
         self._admission = AgentAdmission(settings.max_agents)
+        self._connects = AgentConnects(settings)
         self._pace = AttachPace(settings.attach_rate)
         self.hello_timeout_seconds = HELLO_TIMEOUT_SECONDS
         """How long a new stream may wait before its Hello."""
@@ -105,11 +108,12 @@ class AgentGateway(AgentGatewayServiceServicer):
     async def Connect(  # type: ignore[override]
         self, request_iterator: object, context: Context
     ) -> None:
-        with self._admission.stream():
+        caller = current_caller()
+        # First: one agent, or whoever has its credentials, must not use up what is there for all.
+        with self._connects.stream(caller.subject) if caller.known else nullcontext(), self._admission.stream():
             wait_seconds = self._pace.admit(time.monotonic())
             if wait_seconds is not None:
                 raise attaching_too_fast(wait_seconds)
-            caller = current_caller()
             credential = agent_credential(caller, context.auth_context, self._settings.trust_domain)
             end = StreamEnd()
             with self.revocations.guard(credential, end):

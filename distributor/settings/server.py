@@ -11,9 +11,11 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from distributor.environment import state_folder
+from distributor.settings.agent_limits import AgentLimitSettings
 from distributor.settings.audit import AuditSettings
 from distributor.settings.caller_limits import CallerLimitSettings
 from distributor.settings.connection_limits import GrpcLimitSettings, HttpLimitSettings
+from distributor.settings.credential_limits import CredentialLimitSettings
 from distributor.settings.enrolment import EnrolmentSettings
 from distributor.settings.policy import PolicySettings
 from distributor.settings.tls import ServerTls
@@ -46,6 +48,8 @@ class ServerSettings(
     CallerLimitSettings,
     GrpcLimitSettings,
     HttpLimitSettings,
+    CredentialLimitSettings,
+    AgentLimitSettings,
 ):
     """Settings chosen by the operator of a server."""
 

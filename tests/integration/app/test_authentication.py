@@ -18,6 +18,7 @@ from distributor.model.retry_policy import RetryPolicy
 from distributor.settings import ServerSettings
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.certificates import CertificateMaker
+from tests.support.received_errors import error_of
 from tests.support.running_bridge import TOKEN_KEY, token_of
 from tests.support.running_server import RunningServer, queue_request, quick_settings, running_server
 
@@ -172,3 +173,20 @@ async def status_of(url: str, token: str) -> int:
                 return error.code
 
     return await asyncio.to_thread(get)
+
+
+async def test_forged_tokens_are_not_checked_any_more_after_too_many(valkey_url: str) -> None:
+    limits = {"failed_credentials_rate": 0.01, "failed_credentials_burst": 3}
+    async with running_server(valkey_url, token_key=TOKEN_KEY, **limits) as server:
+        known = token_of(server.settings, "operator")
+        assert await code_of(server, known) == "OK"
+        assert [await code_of(server, f"forged {n}") for n in range(4)] == [
+            *["UNAUTHENTICATED"] * 3,
+            "RESOURCE_EXHAUSTED",
+        ]
+        metadata = (("authorization", f"Bearer {token_of(server.settings, 'operator')}"),)
+        error = await error_of(server.commands.QueueCommand(queue_request(), metadata=metadata))
+        assert error.reason == "TOO_MANY_FAILED_CREDENTIALS"
+        assert error.retry_after_seconds is not None
+        assert 0 < error.retry_after_seconds <= 100
+        assert await code_of(server, known) == "OK"

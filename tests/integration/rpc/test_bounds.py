@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from distributor.identity.caller import Caller, CallerKind
 from distributor.v1 import command_service_pb2 as pb
+from tests.support.known_callers import KnownCallers, credentials_of
 from tests.support.received_errors import error_of, error_of_stream
 from tests.support.running_server import RunningServer, running_server
 from tests.support.waiting import eventually
@@ -85,6 +87,45 @@ async def test_an_agent_that_comes_back_is_let_in_at_the_limit(valkey_url: str) 
             assert await older.ended() is grpc.StatusCode.ABORTED
             await newer.leave()
         async with server.agent("second"):
+            pass
+
+
+STOLEN, HONEST = Caller(CallerKind.AGENT, "stolen"), Caller(CallerKind.AGENT, "honest")
+
+
+async def test_streams_of_one_agent_without_hello_leave_room_for_the_others(valkey_url: str) -> None:
+    callers = KnownCallers(STOLEN, HONEST)
+    async with (
+        running_server(valkey_url, authenticator=callers, max_agents=2, agent_streams=3) as server,
+        AsyncExitStack() as stack,
+    ):
+        streams = [
+            await stack.enter_async_context(opened_stream(server.address, credentials_of(STOLEN))) for _ in range(4)
+        ]
+        await eventually(lambda: said_no(streams))
+        (refused,) = (stream for stream in streams if stream.code)
+        assert "(agent_streams)" in refused.details
+        async with server.agent("honest", credentials=credentials_of(HONEST)):
+            pass
+
+
+async def said_no(streams: list[WireAgent]) -> bool:
+    return any(stream.code for stream in streams)
+
+
+async def test_an_agent_that_connects_all_the_time_leaves_the_attach_rate_to_the_others(valkey_url: str) -> None:
+    callers = KnownCallers(STOLEN, HONEST)
+    async with running_server(valkey_url, authenticator=callers, attach_rate=4, agent_connects=2) as server:
+        codes = []
+        for _ in range(10):
+            async with opened_stream(server.address, credentials_of(STOLEN)) as stream:
+                # A stream that is refused may have ended before.
+                with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    await stream.leave()
+                await stream.ended()
+                codes.append(stream.details)
+        assert sum("(agent_connects)" in details for details in codes) == 8
+        async with server.agent("honest", credentials=credentials_of(HONEST)):
             pass
 
 

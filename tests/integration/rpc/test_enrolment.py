@@ -215,3 +215,20 @@ async def test_a_certificate_of_a_stranger_with_the_right_name_does_not_connect(
     stranger = CertificateMaker("another CA").agent("press-7")
     async with server.stream(replace(stranger, ca_pem=server.maker.pem)) as agent:
         assert await agent.ended() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_guesses_of_enrolment_tokens_are_refused_unread_after_too_many(
+    valkey_url: str, maker: CertificateMaker, tmp_path: Path
+) -> None:
+    limits = {"failed_credentials_rate": 0.01, "failed_credentials_burst": 2}
+    async with issuing_server(valkey_url, maker, tmp_path, **limits) as server:
+        good = await token(server)
+        guess = enrolment_pb2.EnrolRequest(token=f"{good.partition('.')[0]}.guess", agent_id="press-7")
+        codes = []
+        for _ in range(4):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await server.enrolment.Enrol(guess)
+            codes.append(caught.value.code().name)
+        assert codes == ["PERMISSION_DENIED"] * 2 + ["RESOURCE_EXHAUSTED"] * 2
+        with pytest.raises(grpc.aio.AioRpcError, match="failed_credentials_rate"):
+            await enrol(server, good)

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from distributor.errors import PermissionDenied, Unauthenticated
+from distributor.errors import PermissionDenied, ResourceExhausted, Unauthenticated
 from distributor.identity.authenticator import ON_BEHALF_OF, Authenticator, Transport, certificate_reader
 from distributor.identity.caller import Caller, CallerKind
 from distributor.identity.certificates import PeerIdentity, PeerKind, PeerName
+from distributor.identity.credential_attempts import CredentialAttempts
 from distributor.identity.grants import Grant, Grants
 from distributor.identity.roles import NO_ROLES, Role
 from distributor.identity.service_access import ServiceAccess
@@ -200,3 +201,29 @@ def test_a_certificate_is_taken_from_the_transport_alone() -> None:
     assert read(lambda: {}) is None
     with pytest.raises(Unauthenticated):
         certificate_reader("another")(lambda: {"x509_pem_cert": [maker.agent("web-1").certificate_pem]})
+
+
+async def test_a_flood_of_forged_tokens_ends_in_refusals_that_others_do_not_feel() -> None:
+    """Certificates and tokens whose check is remembered count; what a delegate forwards is its own affair."""
+    attempts = CredentialAttempts(rate=1.0, burst=3.0, clock=lambda: 0.0)
+    limited = Authenticator(TokenVerifier(key_ring([KEY], []), RULES), of_certificate, SERVICES.get, attempts=attempts)
+
+    async def call(*metadata: tuple[str, str], identity: str = "") -> str:
+        transport = {"identity": [part.encode() for part in identity.split("/")]} if identity else {}
+        try:
+            await limited.caller(metadata, lambda: transport, "10.0.0.7")
+        except (Unauthenticated, ResourceExhausted) as error:
+            return error.reason
+        return "OK"
+
+    forged, known = ("authorization", "Bearer forged"), bearer()
+    assert await call(known) == "OK"
+    assert [await call(forged) for _ in range(4)] == ["TOKEN_REFUSED"] * 3 + ["TOO_MANY_FAILED_CREDENTIALS"]
+    assert await call(bearer()) == "TOO_MANY_FAILED_CREDENTIALS"
+    assert await call(known) == "OK"
+    assert await call(identity="agent/press-7") == "OK"
+    assert await call(on_behalf_of(), identity="service/bridge") == "OK"
+    for _ in range(3):
+        assert await call((ON_BEHALF_OF, "forged"), identity="service/bridge") == "TOKEN_REFUSED"
+    assert await call(on_behalf_of(), identity="service/bridge") == "TOO_MANY_FAILED_CREDENTIALS"
+    assert await call(on_behalf_of(), identity="service/gateway") == "OK"

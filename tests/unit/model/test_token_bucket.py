@@ -41,3 +41,10 @@ def test_never_more_than_the_rate_and_one_burst_and_batch(steps: list[tuple[floa
             assert bucket.take(amount, now) == 0
         taken += amount
         assert taken <= 3 * now + 5 + 10 + 1e-6
+
+
+def test_asking_for_the_wait_takes_nothing() -> None:
+    bucket = TokenBucket(rate=1.0, burst=2.0, now=0.0)
+    assert [bucket.wait(2, 0.0) for _ in range(3)] == [0.0] * 3
+    assert bucket.take(2, 0.0) == 0.0
+    assert [bucket.wait(1, 0.0), bucket.wait(1, 0.5), bucket.take(1, 1.0)] == [1.0, 0.5, 0.0]

@@ -1,0 +1,93 @@
+"""Limits how many credentials are checked in vain for one address, as each check of a signature costs time."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+from distributor.errors import ResourceExhausted, Unauthenticated
+from distributor.identity.tokens import Token, TokenVerifier
+from distributor.model.token_bucket import TokenBucket
+
+MAX_SOURCES: Final = 10_000
+"""Sources of refused credentials that are remembered. One that is forgotten begins again with a full bucket."""
+_NETWORK_BITS: Final = 64
+"""Of an IPv6 address, those that its network decides; a host may choose the others."""
+
+
+class CredentialAttempts:
+    """Refuses to check credentials of a source that has sent too many that do not verify. Memory is bounded.
+
+    A source is an address, or a caller that has proved itself and forwards credentials of others. Tokens whose last
+    check is remembered count whatever else comes from their address, which may be that of many hosts.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        burst: float,
+        clock: Callable[[], float] = time.monotonic,
+        max_sources: int = MAX_SOURCES,
+    ) -> None:
+        """`rate` is in failures per second, 0 for no limit; `burst` are permitted at once. `clock` is in seconds."""
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._max_sources = max_sources
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def verify(self, verifier: TokenVerifier, token: str, source: str) -> Token:
+        """Verify a token. Raises like the verifier, and ResourceExhausted instead of checking a signature."""
+        if verifier.remembers(token):
+            return verifier.verify(token)
+        self.check(source)
+        try:
+            return verifier.verify(token)
+        except Unauthenticated:
+            self.failed(source)
+            raise
+
+    def check(self, source: str) -> None:
+        """Raise ResourceExhausted if nothing more of this source is to be checked now."""
+        bucket = self._buckets.get(_network_of(source))
+        wait = bucket.wait(1, self._clock()) if bucket is not None else 0.0
+        if wait:
+            raise ResourceExhausted(
+                "too many credentials that do not verify came from this address (failed_credentials_rate)",
+                reason="TOO_MANY_FAILED_CREDENTIALS",
+                retry_after_seconds=wait,
+            )
+
+    def failed(self, source: str) -> None:
+        """Count a credential that does not verify."""
+        if not self._rate:
+            return
+        key, now = _network_of(source), self._clock()
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(self._rate, self._burst, now)
+            if len(self._buckets) > self._max_sources:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(key)
+        bucket.take(1, now)
+
+
+UNLIMITED: Final = CredentialAttempts(0.0, 1.0)
+
+
+def _network_of(source: str) -> str:
+    try:
+        address = ip_address(source)
+    except ValueError:
+        return source
+    if not isinstance(address, IPv6Address):
+        return source
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{int(address) >> _NETWORK_BITS:x}/{_NETWORK_BITS}"
