@@ -72,7 +72,7 @@ def _proof(credential_pem: bytes, request_pem: bytes, challenge: bytes) -> bytes
 
 
 def _trusting(credentials: ClientCredentials, ca_pem: bytes, folder: Path) -> ClientCredentials:
-    """Recognise the server by the certificate in the token, if there is one. Nothing else is sent to it."""
+    """Recognise the server by the certificate in the token, if there is one. No credential is sent to it."""
     plain = replace(credentials, certificate=None, key=None, token="", token_file=None, tls=True)
     if not ca_pem:
         return plain

@@ -1,4 +1,4 @@
-"""The file with the keys of the audit trail: made if it may be, and read again when it changes."""
+"""The file with the keys of the audit trail, which is read again when it changes."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class AuditParts:
             await self.recorder.write(AuditEntry(AuditEvent.SETTINGS_CHANGED, count=len(changed), details=details))
 
     async def end(self) -> None:
-        """Record that the server stops, and write what waits."""
+        """Record that the server stops, and write waiting entries."""
         self.recorder.note(AuditEntry(AuditEvent.SERVER_STOPPED))
         await self.recorder.close()
 

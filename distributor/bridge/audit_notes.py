@@ -54,7 +54,7 @@ class _Waiting:
 
 
 class AuditNotes:
-    """One bounded queue with one loop. Taking note never waits, so no dashboard waits for the server.
+    """One bounded queue with one loop. Noting never blocks, so no dashboard waits for the server.
 
     Events of one kind and user become one as long as they wait. While the server is away they are kept; how many were
     lost is reported when it is back. Events are reported at least once.
@@ -90,7 +90,7 @@ class AuditNotes:
         """Note an error if it is a refusal; `method` is the message or route that was refused."""
         kind = next((kind for type_, kind in _REFUSALS if isinstance(error, type_)), None)
         if kind is None and error.field == "token":
-            # No token, or one that is no text.
+            # No token, or one that is not text.
             kind = DashboardEventKind.CALLER_REFUSED
         if kind is not None:
             self._note((kind, user, ip_address_text(address), error.reason, method, ""))
@@ -126,11 +126,11 @@ class AuditNotes:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def run_once(self) -> None:
-        """Report what waits. Raises errors of `distributor.errors`; what was not reported waits on."""
+        """Report waiting events. Raises errors of `distributor.errors`; unreported events stay."""
         while self._record is not None and (self._taken or self._waiting or self._lost):
             if not self._taken:
                 self._taken, self._waiting = self._waiting[:MAX_EVENTS], self._waiting[MAX_EVENTS:]
-                # What is being reported must not change any more.
+                # Events being reported must not change any more.
                 self._open = {one.key: one for one in self._waiting}
             lost, now = self._lost, self._clock()
             try:

@@ -1,4 +1,4 @@
-"""Calls of an administrator: with the credentials given, or a token minted on the server's own machine."""
+"""Calls of an administrator, with the credentials given or with a token minted on the server's own machine."""
 
 from __future__ import annotations
 

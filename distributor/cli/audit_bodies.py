@@ -44,7 +44,7 @@ def administer(options: dict[str, Any], action: Callable[[AuditClient], Awaitabl
 
 
 def filter_of(options: dict[str, Any]) -> AuditFilter:
-    """The filter of the options. Raises UsageError for a time that is none."""
+    """The filter of the options. Raises UsageError for an invalid time."""
     return AuditFilter(
         after_ms=moment(options["since"], "--since"),
         before_ms=moment(options["until"], "--until"),
@@ -73,7 +73,7 @@ def moment(text: str, option: str) -> int:
 
 
 async def show_list(client: AuditClient, screen: Screen, wanted: AuditFilter, limit: int) -> ExitCode:
-    """Show the newest entries, the newest last, as a log is read."""
+    """Show the newest entries in the order of a log: the newest last."""
     found: list[ReadEntry] = []
     token = ""
     while True:

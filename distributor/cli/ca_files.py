@@ -54,7 +54,7 @@ tls_ca = "{folder / "ca.pem"}"
 
 
 def issue_server(folder: Path, name: str, hosts: Sequence[str], days: int) -> str:
-    """Issue a certificate for more servers; return where it is. Raises ConfigurationError."""
+    """Issue a certificate for further servers; return where it is. Raises ConfigurationError."""
     key = new_key()
     issued = _authority(folder).issue_server(hosts or [name], key.public_key(), _now(), timedelta(days=days))
     return _written(folder, name, issued.pem, private_pem(key))

@@ -34,7 +34,7 @@ async def develop(settings: ServerSettings, bridge_settings: BridgeSettings) -> 
 
 
 def startup_text(processes: DevProcesses, settings: ServerSettings) -> str:
-    """The start-up screen: every address, and that access is local."""
+    """The start-up screen: every address, and a note that access is local."""
     server, credentials = processes.server, processes.credentials
     host, _ = split_address(settings.listen)
     http_host, _ = split_address(settings.http_listen)

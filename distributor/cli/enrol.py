@@ -1,4 +1,4 @@
-"""`command-agent enrol`, and what an enrolled agent runs with."""
+"""`command-agent enrol`, and the settings with which an enrolled agent connects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def token_from(token: str | None, file: Path | None) -> str:
 
 
 def enrol_agent(settings: AgentSettings, token: str, replace: bool) -> str:
-    """Enrol the agent of these settings; return what to tell its operator."""
+    """Enrol the agent of these settings; return a message for its operator."""
     files = IdentityFiles(identity_folder(settings.agent_id))
     credentials = ClientCredentials.of(settings)
     order = EnrolmentOrder(settings.agent_id, settings.server, token, credentials, replace)

@@ -1,4 +1,4 @@
-"""Adds to errors of authentication how to log in."""
+"""Adds the command that logs in to errors of authentication."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`distributor signing-key`: make a key with which to sign commands."""
+"""`distributor signing-key`: make a key that signs commands."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class TokenRequest(NamedTuple):
-    """What the token is to say. `agents`, `labels` and `types` are one grant; `grants` are more, in JSON."""
+    """The claims of the token. `agents`, `labels` and `types` form one grant; `grants` are further ones, in JSON."""
 
     subject: str
     lifetime: str

@@ -141,7 +141,7 @@ class AuditFolding:
     def take(self, *, most: int, summaries: bool) -> list[Noted]:
         """Take at most `most` entries, oldest first, and then all summaries."""
         taken, self._entries = self._entries[:most], self._entries[most:]
-        # What waits on must not change any more, or it would be out of order.
+        # Entries left here must not grow any more, or they would be out of order.
         self._open.clear()
         if summaries:
             taken += self._summaries.values()
@@ -186,7 +186,7 @@ class AuditFolding:
 
 
 def _of_stranger(entry: AuditEntry) -> bool:
-    """Whether somebody who is not a known caller, or an agent, was refused."""
+    """Whether the refused caller is unknown or an agent."""
     refused = entry.outcome is AuditOutcome.REFUSED or (
         entry.event is AuditEvent.AGENT_ENROLLED and entry.outcome is AuditOutcome.FAILED
     )

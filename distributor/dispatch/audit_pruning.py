@@ -18,7 +18,7 @@ INTERVAL_SECONDS: Final = 60.0
 
 
 class AuditPruning:
-    """One loop per replica. That several prune the same is harmless: the second finds it done."""
+    """One loop per replica. If several prune the same segments, the later ones find nothing to do."""
 
     def __init__(
         self, log: AuditLog, recorder: AuditRecorder, keys: Callable[[], AuditKeyRing], retention: AuditRetention

@@ -55,7 +55,7 @@ class AuditReading:
         self._remembered = remembered
 
     async def page(self, wanted: AuditFilter, token: str, size: int) -> AuditPage:
-        """One page, newest first. Raises InvalidArgument for a token that is none, and errors of the trail's head."""
+        """One page, newest first. Raises InvalidArgument for an invalid page token, and errors of the trail's head."""
         if token and not (token.isascii() and token.isdigit() and len(token) <= MAX_TOKEN_DIGITS):
             raise InvalidArgument("page_token is not one of this list", field="page_token", reason="INVALID_PAGE_TOKEN")
         head = await self._head()
@@ -114,7 +114,7 @@ class AuditReading:
         while True:
             verdicts = await self._verify(state, witnesses)
             later = await self._log.state()
-            # What was pruned meanwhile was missing.
+            # Rows pruned meanwhile looked missing.
             if verdicts.ok or _first_segment(later.head, self._keys()) == _first_segment(state.head, self._keys()):
                 return verdicts
             state = later
@@ -161,7 +161,7 @@ class AuditReading:
 
 
 def _permits(wanted: AuditFilter, found: ReadEntry) -> bool:
-    """What cannot be decoded is always shown."""
+    """Rows that cannot be decoded are always shown."""
     return found.row is None or wanted.permits(found.row)
 
 
@@ -176,7 +176,7 @@ def _first_segment(head: Authenticated | None, keys: AuditKeyRing) -> int:
     try:
         return ChainHead.read(head, keys).first_segment if head is not None else 0
     except DistributorError:
-        # Verifying has said so.
+        # Reported by the verification.
         return 0
 
 

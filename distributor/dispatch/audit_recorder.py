@@ -1,4 +1,4 @@
-"""Records who did what: gathers audit entries and appends them to the trail."""
+"""Gathers audit entries and appends them to the trail."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MAX_TRIES: Final = 50
 
 
 class AuditMetrics(Protocol):
-    """Counts what becomes of audit entries."""
+    """Counts audit entries that were written, lost, or alarms."""
 
     def audit_rows_written(self, rows: int) -> None:
         """Count rows that were appended."""
@@ -75,10 +75,10 @@ NO_AUDIT: Final = NoAudit()
 
 
 class AuditRecorder:
-    """One loop per replica; replicas append to one chain, and whoever comes second tries again on the new head.
+    """One loop per replica; replicas append to one chain, and the one that loses a race retries on the new head.
 
-    `note` never blocks and never fails. While Valkey is away, MAX_WAITING entries wait; how many more there were stands
-    in a row of its own afterwards.
+    `note` never blocks and never fails. While Valkey is away, up to MAX_WAITING entries wait; a row of its own then
+    counts those that were lost.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class AuditRecorder:
 
     async def write(self, entry: AuditEntry) -> None:
         """Record an entry now. Raises Unavailable if the trail cannot be written."""
-        # A caller that has gone must not leave an append half done.
+        # Cancelling the caller must not leave an append half done.
         await asyncio.shield(asyncio.ensure_future(self._write(entry)))
 
     async def _write(self, entry: AuditEntry) -> None:
@@ -138,7 +138,7 @@ class AuditRecorder:
                 raise Unavailable(f"the audit trail cannot be written: {error}", reason="AUDIT_UNAVAILABLE") from error
 
     async def run(self) -> None:
-        """Append what is noted until cancelled."""
+        """Append noted entries until cancelled."""
         next_summary = next_look = 0.0
         while True:
             timeout = SUMMARY_SECONDS if self._folding.has_summaries or self._taken or self._prune else LOOK_SECONDS
@@ -168,7 +168,7 @@ class AuditRecorder:
         async with self._appending:
             if summaries:
                 self._folding.release(time.monotonic())
-            # What comes in the meantime gathers for the next time.
+            # Entries noted meanwhile gather for the next append.
             left = len(self._folding)
             while self._taken or left > 0 or (summaries and self._folding.has_summaries) or self._prune:
                 if not self._taken:
@@ -180,7 +180,7 @@ class AuditRecorder:
                 self._taken, self._doubtful = [], []
 
     async def look(self) -> None:
-        """Read the head: another replica may have made a checkpoint, or somebody may have put an older state back."""
+        """Read the head: another replica may have made a checkpoint, or an older state may have been restored."""
         async with self._appending:
             state = await self._log.state()
             self._set_clock(state.now_ms)
@@ -237,7 +237,7 @@ class AuditRecorder:
             self._compare(appended.head)
             self._head = appended.head
             if noted is self._taken and await self._was_stored():
-                # Without the gap, or with it: rather tell of one twice.
+                # It may be without the gap or with it: better to report a gap twice.
                 gap = None
                 break
         else:
@@ -250,7 +250,7 @@ class AuditRecorder:
         try:
             return extended(self._head, happened, self._now_ms(), self._keys(), self._policy, prune)
         except (AuditTampered, MissingAuditKey):
-            # It may have been mended meanwhile.
+            # It may have been repaired meanwhile.
             self._known = False
             raise
 
@@ -286,7 +286,7 @@ class AuditRecorder:
         return [Happened(one.entry, round(now_ms - (ours - one.at) * 1_000)) for one in noted]
 
     def _gap(self) -> AuditEntry | None:
-        """What stands for the entries that were dropped."""
+        """The entry that counts those that were dropped."""
         if not self._dropped:
             return None
         details = {"since_ms": round(self._dropped_since * 1_000)}

@@ -28,9 +28,9 @@ ROWS_AT_ONCE: Final = 1_000
 
 
 class AuditWitnesses:
-    """What agents say when they attach. One loop per replica compares it; `said` never blocks.
+    """Takes the checkpoints that agents report on attaching. One loop per replica compares them; `said` never blocks.
 
-    A checkpoint that the audit keys have not signed is ignored: an agent may say anything, and that proves nothing.
+    A checkpoint that the audit keys have not signed is ignored: it proves nothing.
     """
 
     def __init__(self, log: AuditLog, recorder: AuditRecorder, keys: Callable[[], AuditKeyRing]) -> None:
@@ -68,10 +68,10 @@ class AuditWitnesses:
                 await asyncio.sleep(WAIT_AFTER_FAILURE_SECONDS)
 
     async def run_once(self) -> None:
-        """Compare what was said. Raises the errors of the AuditLog, and those of reading the head."""
+        """Compare reported checkpoints. Raises the errors of the AuditLog, and those of reading the head."""
         if not self._waiting:
             return
-        # After what was said: the trail is at least as long as any checkpoint that was made before.
+        # Read after the reports: the trail is at least as long as any checkpoint made before.
         head, _ = await self._recorder.head()
         while self._waiting:
             text, agent_id = next(iter(self._waiting.items()))
@@ -95,7 +95,7 @@ class AuditWitnesses:
                 self._alarm("an agent remembers other rows of the audit trail", checkpoint, size, agent_id)
 
     async def _computed_root(self, head: ChainHead, size: int) -> bytes | None:
-        """The root of the first `size` rows; None if some of these are pruned or missing, which verifying tells."""
+        """The root of the first `size` rows; None if some of them are pruned or missing, which verification reports."""
         keys, stored = self._keys(), await self._log.manifests(head.origin)
         tree, segment = MerkleTree(), head.first_segment
         for number in range(1, head.segment.number):

@@ -1,4 +1,4 @@
-"""Records in the audit trail who connects and who is refused."""
+"""Records in the audit trail which callers connect and which are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AuditedCallers:
         self._seen: OrderedDict[tuple[str, str, str, str, tuple[str, ...]], float] = OrderedDict()
 
     def admitted(self, caller: Caller, now: float) -> None:
-        """Record that a caller is known, unless it was lately. `now` is in seconds of a monotonic clock.
+        """Record that a caller has connected, unless that was recorded recently. `now`: seconds of a monotonic clock.
 
         Agents are recorded when their session opens.
         """

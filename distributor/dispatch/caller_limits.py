@@ -106,7 +106,7 @@ class CallerLimits:
         return _Usage(calls, commands)
 
     def _forget_one(self) -> None:
-        """Forget the caller that called least recently, and has no stream open."""
+        """Forget the caller without open streams that called least recently."""
         for key, usage in self._usage.items():
             if not usage.streams:
                 del self._usage[key]

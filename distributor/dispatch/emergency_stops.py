@@ -1,4 +1,4 @@
-"""The use cases of emergency stops: stop, resume, list, and follow what each agent says."""
+"""The use cases of emergency stops: stop, resume, list, and follow the reports of agents."""
 
 from __future__ import annotations
 

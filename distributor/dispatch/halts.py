@@ -81,7 +81,7 @@ class Halts:
             await self._request_ends()
 
     def attached(self, agent: AttachedAgent) -> None:
-        """Note an agent that is in the registry from now on, and was told of the stop that `attach` found.
+        """Note an agent that is in the registry from now on, and was sent the stop that `attach` found.
 
         A stop that began between the two is already known here, or its event finds the agent in the registry.
         """
@@ -123,7 +123,7 @@ class Halts:
                 agent.resume()
                 self._wakeups.wake(agent_id, control=True)
         if releases:
-            # If this fails, their ack deadlines do it.
+            # If this fails, their ack deadlines requeue them.
             await self._commands.release(releases)
 
     async def _request_ends(self) -> None:

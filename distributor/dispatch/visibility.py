@@ -29,7 +29,7 @@ class Visibility:
     async def commands(self, caller: Caller, states: Sequence[CommandState | None]) -> list[CommandState | None]:
         """The states in order, None for those that the caller may not see.
 
-        Costs the same for a command that does not exist as for one that may not be seen, so that time does not tell.
+        Costs the same for a command that does not exist as for a hidden one, so that timing reveals nothing.
         """
         grants = caller.grants
         if grants.everything:
@@ -57,7 +57,7 @@ class Visibility:
         return [agent for agent in agents if caller.grants.permit_agent(agent.agent_id, agent.labels)]
 
     async def page(self, caller: Caller, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
-        """One page of what the caller may see. Reads on past the rest, so that a short page does not tell of it.
+        """One page of what the caller may see. Reads past hidden ones, so that no short page reveals them.
 
         Raises InvalidArgument for an invalid cursor.
         """
@@ -73,7 +73,7 @@ class Visibility:
                 if state is not None:
                     found.append(state)
                 if len(found) == size:
-                    # The cursor of one that is seen tells of no other.
+                    # The cursor of a visible one reveals no other.
                     return Page(found, cursor_after)
             if not cursor:
                 break
@@ -94,7 +94,7 @@ class Visibility:
     async def refused(self, caller: Caller, commands: Sequence[NewCommand]) -> dict[int, PermissionDenied]:
         """The error for each command that the caller may not send, by its place.
 
-        Says nothing of the agent: whether it exists, and what labels it has.
+        Reveals nothing of the agent, neither that it exists nor its labels.
         """
         grants = caller.grants
         if grants.everything:

@@ -1,6 +1,6 @@
 """Extends the audit trail: numbers, chains and authenticates rows, opens segments, rotates keys, makes checkpoints.
 
-Pure: `extended` says what to store, and whoever stores it compares the head first, so that several writers make one
+Pure: `extended` returns what to store. Storing it requires that the head is unchanged, so several writers extend one
 chain.
 """
 
@@ -22,7 +22,7 @@ from distributor.model.audit_entry import AuditEntry, AuditEvent, Detail
 LINK: Final = b"distributor audit link"
 """The label by which the older key confirms a younger one."""
 DELAYED_MS: Final = 1_000
-"""A row that had to wait longer than this for its place says so."""
+"""A row that is written later than this after its event says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Drop all segments up to one. `last_seq` is the number of its last row."""
+    """Drop all segments up to and including one. `last_seq` is the number of its last row."""
 
     through_segment: int
     last_seq: int
@@ -54,7 +54,7 @@ class Prune:
 
 @dataclass(frozen=True, slots=True)
 class ChainExtension:
-    """What to store, all at once, if the head still is `before` (None: if there is no chain).
+    """What to store atomically if the head still is `before` (None: if there is no chain).
 
     `manifest` closes the segment before; `unlink` are the numbers of segments to drop.
     """
@@ -76,7 +76,7 @@ def extended(
     policy: ChainPolicy,
     prune: Prune | None = None,
 ) -> ChainExtension | None:
-    """Extend the chain by entries, and by what is due; None if there is nothing to add.
+    """Extend the chain by entries and by any checkpoint or segment that is due; None if there is nothing to add.
 
     Raises AuditTampered if the head was not written with a key of the ring, MissingAuditKey if with an unknown one.
     """
@@ -93,7 +93,7 @@ def extended(
 
 
 def link_of(older: AuditKey, younger: AuditKey, last_mac: str) -> str:
-    """By which the older key confirms that the younger one continues the chain after the row with this MAC."""
+    """Return the MAC with which the older key confirms the younger one, from after the row with `last_mac` on."""
     return older.mac(LINK, f"{younger.key_id} {text_of(younger.public)} {last_mac}".encode())
 
 

@@ -41,7 +41,7 @@ def signed(origin: str, size: int, root: bytes, key: AuditKey) -> AuditCheckpoin
 
 
 def parsed(text: str) -> AuditCheckpoint | None:
-    """Read a checkpoint without verifying its signature; None if it has not the form of one."""
+    """Parse a checkpoint without verifying its signature; None if it is malformed."""
     found = _FORM.fullmatch(text) if len(text.encode(errors="replace")) <= MAX_CHECKPOINT_BYTES else None
     if found is None:
         return None

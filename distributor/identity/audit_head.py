@@ -17,7 +17,7 @@ MANIFEST: Final = b"distributor audit manifest"
 
 
 class AuditTampered(FailedPrecondition):
-    """What is stored of the audit trail was not written with its key."""
+    """The stored audit trail was not written with its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class ChainHead:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a closed segment held. Kept for ever, so that a pruned segment can be told from one that was taken away.
+    """What a closed segment held. Kept for ever, to distinguish pruned segments from deleted ones.
 
     `hashes` are those of the Merkle tree after its last row; `previous` is the MAC of the manifest before.
     """

@@ -93,7 +93,7 @@ class AuditKeyRing:
 
 
 class MissingAuditKey(ConfigurationError):
-    """The chain goes on under a key that this server does not have."""
+    """The chain continues with a key that this server does not have."""
 
     def __init__(self, key_id: str) -> None:
         super().__init__(

@@ -86,7 +86,7 @@ class BadRow(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ReadRow:
-    """A row that was read, before anything of it is believed."""
+    """A decoded row, not verified yet."""
 
     row: AuditRow
     previous: str
@@ -96,7 +96,7 @@ def read(data: bytes, segment: int = 0) -> ReadRow:
     """Decode what `stored` encoded. Raises BadRow."""
     try:
         fields = json.loads(data)
-        # Bytes that mean the same but differ are not what was written.
+        # Other bytes with the same meaning are not what was written.
         if canonical(fields) != data or fields["v"] != ROW_VERSION:
             raise BadRow("not in canonical form, or of a later version")
         entry = AuditEntry(

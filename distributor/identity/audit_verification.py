@@ -1,7 +1,7 @@
 """Verifies the audit trail, from what is stored and the checkpoints that others remember.
 
-Everything is computed anew from the rows and the keys. The four verdicts are independent: a changed row says nothing
-of whether rows are missing, and the other way round.
+Everything is recomputed from the rows and the keys. The four verdicts are independent: a changed row does not mean that
+rows are missing, nor the reverse.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from distributor.model.audit_entry import AuditEvent
 from distributor.model.audit_verdict import AuditVerdicts, Finding, Verdict
 
 MAX_FINDINGS: Final = 20
-"""Findings kept of each verdict; the others are counted."""
+"""Findings kept per verdict; further ones are only counted."""
 FUTURE_MS: Final = 5_000
 """How far ahead of Valkey's clock a row may be."""
 
@@ -203,7 +203,7 @@ class AuditVerification:
         return True
 
     def _skip(self, numbered: NumberedRow) -> None:
-        """Go on after a row that does not count: it stands where one was."""
+        """Go on after an invalid row, whose place remains taken."""
         if self._next.seq and numbered.number > self._next.seq:
             self._missing(self._next.seq, numbered.number - 1)
         self._next = _Expected(
@@ -249,11 +249,11 @@ class AuditVerification:
             self._wanted[seq] = tree.root()
 
     def _compare(self, witness: Witness) -> bool:
-        """Compare with a checkpoint from outside; whether it has confirmed something."""
+        """Compare with a checkpoint from outside. Return whether it confirms anything."""
         checkpoint, who = witness.checkpoint, witness.name
         genuine = is_ours(checkpoint, self._ring)
         if not genuine:
-            # Anyone can bring a checkpoint; only a signed one says anything about us.
+            # Anyone can bring a checkpoint; only one that we signed proves anything.
             return False
         if self._head is None or checkpoint.origin != self._head.origin:
             self._find(

@@ -2,7 +2,7 @@
 
     enrol.<id>.<secret>.<certificate of the server's CA: DER in base64url>
 
-The last part is empty if the server's CA is one that hosts trust anyway.
+The last part is empty if hosts trust the server's CA without it.
 """
 
 from __future__ import annotations

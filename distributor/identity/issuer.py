@@ -108,7 +108,7 @@ class Issuer:
 
 
 def proof_of(signature: bytes, challenge: bytes, request_pem: bytes) -> Callable[[ec.EllipticCurvePublicKey], bool]:
-    """The check of a signature over a challenge and a request, for a key that is yet to be found."""
+    """Return a check of a signature over a challenge and a request, which takes the key."""
     return lambda key: is_proved(key, signature, challenge, request_pem)
 
 

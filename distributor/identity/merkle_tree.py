@@ -15,7 +15,7 @@ class MerkleTree:
     """Appends leaves and gives the root; keeps at most 64 hashes however many leaves there are."""
 
     def __init__(self, size: int = 0, hashes: Sequence[bytes] = ()) -> None:
-        """Continue a tree of `size` leaves. Raises ValueError if the hashes are not as many as that size has."""
+        """Continue a tree of `size` leaves. Raises ValueError if the number of hashes does not fit that size."""
         if len(hashes) != size.bit_count() or any(len(one) != HASH_BYTES for one in hashes):
             raise ValueError("the hashes do not fit the size")
         self.size = size

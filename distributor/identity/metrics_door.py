@@ -1,4 +1,4 @@
-"""Who may read the metrics of a process: a viewer of everything, as they count what all callers do."""
+"""Admits readers of metrics: viewers whose grants exclude nothing, since metrics count what all callers do."""
 
 from __future__ import annotations
 

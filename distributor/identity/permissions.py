@@ -16,7 +16,7 @@ class Need(StrEnum):
     """What a caller needs.
 
     `nothing`: answered for everyone. `enrolment`: the message itself carries the proof, which the use case checks.
-    `caller`: any caller that is known. `agent`: an agent. The others: that role.
+    `caller`: any authenticated caller. `agent`: an agent. The others: that role.
     """
 
     NOTHING = "nothing"

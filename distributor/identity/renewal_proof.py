@@ -1,4 +1,4 @@
-"""Proves that who renews an expired certificate has its private key: a signature over a fresh challenge.
+"""Proves possession of the private key of an expired certificate that is renewed: a signature over a fresh challenge.
 
 The challenge needs no storage: it carries its time, authenticated with a secret that all replicas of a CA share.
 """

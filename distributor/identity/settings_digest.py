@@ -1,4 +1,4 @@
-"""Digests of settings, by which a server tells which ones have changed without telling their values."""
+"""Digests of settings, which show which settings have changed without revealing their values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LABEL: Final = b"distributor audit setting"
 
 
 def setting_digests(values: Mapping[str, Any], key: AuditKey) -> dict[str, str]:
-    """A MAC of each value, by name: nobody without the key can try out what a secret may be.
+    """A MAC of each value, by name: without the key, guesses of a secret cannot be checked.
 
     Values are those of JSON, or of types whose text is their value.
     """
@@ -24,7 +24,7 @@ def setting_digests(values: Mapping[str, Any], key: AuditKey) -> dict[str, str]:
 
 
 def changed_names(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The names of settings that are not the same, in order."""
+    """The names of the settings that differ, in order."""
     return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 

@@ -1,4 +1,4 @@
-"""Certificate signing requests (PKCS 10): made by peers, and reduced by the authority to the key that they prove."""
+"""Certificate signing requests (PKCS 10), which prove possession of a key. The authority uses nothing else of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_REQUEST_BYTES: Final = 16_384
 
 
 def signing_request(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Make a request in PEM. It names nobody: the authority decides whom a certificate is for."""
+    """Make a request in PEM. It has no names: the authority decides whom a certificate identifies."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 

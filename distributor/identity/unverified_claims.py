@@ -1,4 +1,4 @@
-"""Reads what a token says of itself, without a key: for display to its owner only, never to decide anything."""
+"""Reads the claims of a token without verifying them: only for display to its owner, never for a decision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class UnverifiedClaims(NamedTuple):
 
 
 def unverified_claims(token: str) -> UnverifiedClaims | None:
-    """Return what a JWT says; None if it is not one, as a token that only its issuer can read."""
+    """Return the claims of a JWT; None for anything else, such as a token that only its issuer can read."""
     parts = token.split(".")
     if len(parts) != 3:
         return None

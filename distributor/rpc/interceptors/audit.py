@@ -1,4 +1,4 @@
-"""Records calls in the audit trail, by one table: what callers did, and that they were refused."""
+"""Records calls and refusals in the audit trail, as one table says."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ logger = get_logger()
 
 
 class Before(StrEnum):
-    """Whether a call is recorded before it is acted on, as well as afterwards.
+    """Whether a call is recorded before it is carried out, as well as afterwards.
 
-    `must`: it is not acted on if it cannot be recorded. `try`: it is acted on all the same.
+    `must`: it is refused if it cannot be recorded. `try`: it is carried out regardless.
     """
 
     NO = "no"
@@ -33,7 +33,7 @@ class Before(StrEnum):
 
 
 class AuditedMethod(NamedTuple):
-    """How calls of a method are recorded. `entries` completes the entry of a call with what it was about."""
+    """How calls of a method are recorded. `entries` adds the agents and commands of a call to its entry."""
 
     event: AuditEvent
     entries: Callable[[AuditEntry, Any, Any], Iterable[AuditEntry]]
@@ -41,7 +41,7 @@ class AuditedMethod(NamedTuple):
 
 
 def _named(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]:
-    """One entry, with the ids of agent and command that the request has."""
+    """One entry, with the agent id and command id of the request."""
     fields = request.DESCRIPTOR.fields_by_name
     command_id = request.command_id if "command_id" in fields else ""
     agent_id = request.agent_id if "agent_id" in fields and isinstance(request.agent_id, str) else ""
@@ -104,7 +104,7 @@ def _read(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]
 
 
 def _failed(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]:
-    """Only failures: the use case records what succeeds, as it alone knows the agent."""
+    """Record only failures: the use case records successes, since only it knows the agent."""
     if response is None:
         yield base
 
@@ -133,7 +133,7 @@ AUDITED: Final[Mapping[str, AuditedMethod]] = {
     f"{_COMMANDS}GetCommand": AuditedMethod(AuditEvent.COMMAND_READ, _named),
     f"{_COMMANDS}GetResult": AuditedMethod(AuditEvent.COMMAND_READ, _named),
     f"{_COMMANDS}WatchCommand": AuditedMethod(AuditEvent.COMMAND_READ, _named),
-    # A trail that cannot be written must still be read and verified.
+    # A trail that cannot be written must remain readable and verifiable.
     f"{_AUDIT}ListAuditEntries": AuditedMethod(AuditEvent.AUDIT_READ, _read, Before.TRY),
     f"{_AUDIT}ExportAudit": AuditedMethod(AuditEvent.AUDIT_READ, _read, Before.TRY),
     f"{_AUDIT}VerifyAudit": AuditedMethod(AuditEvent.AUDIT_READ, _read, Before.TRY),
@@ -141,7 +141,7 @@ AUDITED: Final[Mapping[str, AuditedMethod]] = {
     f"{_ENROLMENT}Renew": AuditedMethod(AuditEvent.AGENT_RENEWED, _failed),
     f"{_CREDENTIALS}CreateEnrolmentToken": AuditedMethod(AuditEvent.TOKEN_MINTED, _minted, Before.MUST),
     f"{_CREDENTIALS}RestoreAgent": AuditedMethod(AuditEvent.AGENT_RESTORED, _named, Before.MUST),
-    # What must stop, or must be kept out, must not wait for a record of it.
+    # Stops and revocations must not wait until they are recorded.
     f"{_CREDENTIALS}RevokeAgent": AuditedMethod(AuditEvent.AGENT_REVOKED, _named, Before.TRY),
     f"{_CREDENTIALS}RevokeToken": AuditedMethod(AuditEvent.TOKEN_REVOKED, _token_named, Before.TRY),
     f"{_EMERGENCY}Stop": AuditedMethod(AuditEvent.EMERGENCY_STOPPED, _stopped, Before.TRY),
@@ -161,9 +161,9 @@ def audited(method: str) -> AuditedMethod | None:
 
 
 class AuditInterceptor(Interceptor):
-    """Records what calls did. Runs innermost, where requests and responses are not compressed.
+    """Records calls. Runs innermost, where requests and responses are not compressed.
 
-    Refusals, which end calls further out, are recorded by `CallAudit`.
+    `CallAudit` records refusals, which end calls further out.
     """
 
     def __init__(self, audit: Audit) -> None:
@@ -225,7 +225,7 @@ class _Record:
             self._base = self._base.with_details(method=short_name(method))
 
     async def begin(self) -> None:
-        """Record the attempt, if the method is recorded before it is acted on. Raises Unavailable."""
+        """Record the attempt, if the method is recorded before it is carried out. Raises Unavailable."""
         if self._rule.before is Before.NO:
             return
         for entry in self._rule.entries(self._base, self._request, None):
@@ -255,7 +255,7 @@ class _Record:
 
 
 class CallAudit:
-    """Records, for the door, who was admitted and what was refused."""
+    """Records the callers that are admitted and the calls that are refused."""
 
     def __init__(self, callers: AuditedCallers) -> None:
         self._callers = callers

@@ -50,14 +50,14 @@ class Door:
             metadata = context.invocation_metadata() or ()
             caller = await self._authenticator.caller(metadata, context.auth_context, host_of(context.peer()))
             if caller is not None:
-                # Before the check: a refusal is recorded with who was refused.
+                # Before the check, so that a refusal is recorded with its caller.
                 set_current_caller(caller)
             check_permitted(caller, self._need, self._method)
         return request.parse(request.data) if isinstance(request, Unparsed) else request
 
 
 class Doors:
-    """Makes the door of each method. What the permission table does not name is not served."""
+    """Makes the door of each method. Methods that the permission table does not name are not served."""
 
     def __init__(self, authenticator: Authenticator, needs: Mapping[str, Need] = RPCS) -> None:
         self._authenticator = authenticator

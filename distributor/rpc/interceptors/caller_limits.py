@@ -14,7 +14,7 @@ from distributor.rpc.interceptors.wrapping import Context, Interceptor
 from distributor.v1 import command_service_pb2 as pb
 
 _UNLIMITED: Final = ("/distributor.v1.AgentGatewayService/", "/grpc.health.", "/distributor.v1.EmergencyService/")
-"""Agents have limits of their own, and what ends an overload must not wait for its end."""
+"""Agents have limits of their own, and calls that end an overload must not wait for its end."""
 
 
 class CallerLimitInterceptor(Interceptor):
@@ -68,6 +68,6 @@ def commands_in(request: object) -> int:
 
 
 def _who(context: Context) -> tuple[Caller, str]:
-    """The caller, and the address by which one that is not known counts."""
+    """The caller, and the address that identifies it if it is unknown."""
     caller = current_caller()
     return caller, "" if caller.known else host_of(context.peer())

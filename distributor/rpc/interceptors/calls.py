@@ -21,12 +21,13 @@ from distributor.wire.transport import MAX_METADATA_BYTES
 
 
 class CallInterceptor(Interceptor):
-    """Measures calls with the code that callers see, turns errors into status, admits callers, limits calls, and ends
-    those whose caller's credentials lapse.
+    """Measures, admits, limits and ends calls, and converts their errors to status.
+
+    Calls are measured by the code that callers see, and end when their caller's credentials lapse.
 
     Without `doors`, authentication is off. With them, a request is parsed once its caller is admitted.
 
-    A wrapper for each of these would cost every message of every call a coroutine step more.
+    Separate wrappers would add a coroutine step to every message of every call.
     """
 
     def __init__(
