@@ -17,6 +17,8 @@ from distributor.identity.private_keys import new_key, private_pem
 from distributor.identity.signing_requests import signing_request
 from distributor.observability.logging import get_logger
 from distributor.v1.agent_gateway_pb2 import CertificateReply
+from distributor.wire.documents import time_text
+from distributor.wire.times import bounded_ms
 
 logger = get_logger()
 
@@ -110,7 +112,7 @@ class CertificateRenewal:
         except DistributorError as error:
             logger.error("the renewed certificate cannot be written", error=str(error))
             return False
-        logger.info("certificate renewed", expires=reply.certificate.expire_time.ToJsonString())
+        logger.info("certificate renewed", expires=time_text(bounded_ms(reply.certificate.expire_time)))
         return True
 
     def _pause(self) -> float:

@@ -11,8 +11,6 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Final, Literal, NamedTuple
 
-from google.protobuf.duration_pb2 import Duration
-
 from distributor.agent.current_session import CurrentSession
 from distributor.agent.output_window import OutputWindow
 from distributor.model.command import MAX_DURATION_MS, MAX_REASON_MESSAGE, REASON_CODE_PATTERN
@@ -21,6 +19,7 @@ from distributor.model.json_value import JsonValue
 from distributor.v1 import agent_gateway_pb2 as gateway
 from distributor.wire.enums import STREAM_TO_WIRE
 from distributor.wire.json_values import plain_struct
+from distributor.wire.times import bounded_seconds
 
 OutputStreamName = Literal["stdout", "stderr"]
 
@@ -75,9 +74,9 @@ class _Context(ABC):
         self.command_id: str = command.command_id
         self.type: str = command.type
         self.attempt: int = assignment.attempt
-        self.time_limit: float | None = _seconds(command.time_limit) if command.HasField("time_limit") else None
+        self.time_limit: float | None = bounded_seconds(command.time_limit) if command.HasField("time_limit") else None
         """Time limit of the run in seconds, including extensions; None for no limit."""
-        self.idle_limit: float | None = _seconds(command.idle_limit) if command.HasField("idle_limit") else None
+        self.idle_limit: float | None = bounded_seconds(command.idle_limit) if command.HasField("idle_limit") else None
         """Maximum time without output or `progress()`, in seconds; None for no limit."""
         self.survivors: Callable[[], Sequence[gateway.SurvivingProcess]] = tuple
         """Lists what still runs of a command that does not stop; set by handlers that start processes."""
@@ -279,7 +278,3 @@ AnyHandler = Handler | BlockingHandler
 
 def _bytes(data: str | bytes) -> memoryview:
     return memoryview(data.encode("utf-8", "replace") if isinstance(data, str) else data)
-
-
-def _seconds(duration: Duration) -> float:
-    return duration.seconds + duration.nanos / 1e9

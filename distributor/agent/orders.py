@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from google.protobuf.duration_pb2 import Duration
-
 from distributor.agent.actions import Action, ServerDrains, ServerStops
 from distributor.agent.halting import Halting
 from distributor.agent.heartbeats import Heartbeats
 from distributor.agent.output_exchange import OutputExchange
 from distributor.agent.record import CommandRecord
-from distributor.model.command import MAX_DURATION_MS
 from distributor.v1 import agent_gateway_pb2 as gateway
+from distributor.wire.times import bounded_seconds
 
 Report = Callable[[float], None]
 
@@ -33,9 +31,9 @@ class Orders:
     def welcomed(self, welcome: gateway.Welcome) -> None:
         """Adopt the limits, and note a halt, under which nothing starts that waits."""
         # Zero means that the server did not set the field.
-        interval = _bounded_seconds(welcome.heartbeat_interval)
+        interval = bounded_seconds(welcome.heartbeat_interval)
         self._heartbeats.interval = interval or self._heartbeats.interval
-        self._heartbeats.start_within = _bounded_seconds(welcome.start_within)
+        self._heartbeats.start_within = bounded_seconds(welcome.start_within)
         self._output.apply(welcome.limits)
         if welcome.HasField("halt"):
             self._halting.note(welcome.halt)
@@ -44,7 +42,7 @@ class Orders:
         """Process those of a message, in the order of their field numbers. Returns the actions, in order."""
         actions: list[Action] = []
         if message.HasField("drain"):
-            actions.append(ServerDrains(_bounded_seconds(message.drain.reconnect_after)))
+            actions.append(ServerDrains(bounded_seconds(message.drain.reconnect_after)))
         if message.HasField("stop"):
             actions.append(ServerStops(message.stop.reason))
         if message.HasField("halt"):
@@ -54,8 +52,3 @@ class Orders:
             self._halting.resume()
             self._report(now)
         return actions
-
-
-def _bounded_seconds(duration: Duration) -> float:
-    """Return the seconds of a duration, 0 to 30 days: no server may keep an agent away, or stop it, with a wild one."""
-    return min(max(duration.seconds + duration.nanos / 1e9, 0.0), MAX_DURATION_MS / 1_000)

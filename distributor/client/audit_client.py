@@ -13,6 +13,7 @@ from distributor.model.audit_verdict import AuditVerdicts, Finding, Verdict
 from distributor.model.dashboard_event import DashboardEvent
 from distributor.v1 import audit_pb2
 from distributor.v1.audit_pb2_grpc import AuditServiceStub
+from distributor.wire.times import bounded_ms
 
 if TYPE_CHECKING:
     import grpc
@@ -49,7 +50,7 @@ class AuditClient(ServiceClient["AuditServiceAsyncStub"]):
             rows=response.rows,
             last_seq=response.last_sequence,
             pruned_through=response.pruned_through,
-            pruned_until_ms=response.pruned_until.ToMilliseconds() if response.HasField("pruned_until") else 0,
+            pruned_until_ms=bounded_ms(response.pruned_until) if response.HasField("pruned_until") else 0,
             origin=response.origin,
             witnesses=response.witnesses,
             unverifiable=response.unverifiable,
@@ -117,5 +118,5 @@ def _entry(message: audit_pb2.AuditEntry) -> ReadEntry:
     except ValueError:
         # Not decoded by the server, or of a kind that only a later version knows.
         return ReadEntry(message.sequence, None, not message.tampered)
-    row = AuditRow(message.sequence, message.time.ToMilliseconds(), entry, message.key_id)
+    row = AuditRow(message.sequence, bounded_ms(message.time), entry, message.key_id)
     return ReadEntry(message.sequence, row, not message.tampered)

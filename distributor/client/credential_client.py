@@ -9,6 +9,7 @@ from distributor.client.service_client import ServiceClient
 from distributor.model.revocation import Revocation, RevokedKind
 from distributor.v1 import credentials_pb2 as pb
 from distributor.v1.credentials_pb2_grpc import CredentialServiceStub
+from distributor.wire.times import bounded_ms
 
 if TYPE_CHECKING:
     import grpc
@@ -36,7 +37,7 @@ class CredentialClient(ServiceClient["CredentialServiceAsyncStub"]):
         request = pb.CreateEnrolmentTokenRequest(agents=agents, labels=labels, count=uses)
         request.expires_in.FromSeconds(lifetime_seconds)
         response = await self._calls.call(self._stub.CreateEnrolmentToken, request)
-        return EnrolmentTokenText(response.token, response.token_id, response.expire_time.ToMilliseconds())
+        return EnrolmentTokenText(response.token, response.token_id, bounded_ms(response.expire_time))
 
     async def revoke_agent(self, agent_id: str, reason: str = "") -> Revocation:
         """Revoke all that an agent has."""
@@ -65,7 +66,7 @@ def _revocation(entry: pb.Revocation) -> Revocation:
     return Revocation(
         _KINDS.get(entry.kind, RevokedKind.TOKEN),
         entry.subject,
-        entry.revoke_time.ToMilliseconds(),
+        bounded_ms(entry.revoke_time),
         entry.generation,
         entry.revoked_by,
         entry.reason,

@@ -14,6 +14,7 @@ from distributor.model.stop_scope import StopScope
 from distributor.v1 import emergency_pb2
 from distributor.v1.emergency_pb2_grpc import EmergencyServiceStub
 from distributor.wire.enums import HALT_STATUS_FROM_WIRE
+from distributor.wire.times import bounded_ms
 
 if TYPE_CHECKING:
     import grpc
@@ -60,7 +61,7 @@ class EmergencyClient(ServiceClient["EmergencyServiceAsyncStub"]):
 
 def _stop(message: emergency_pb2.EmergencyStop) -> EmergencyStop:
     scope = StopScope(message.scope.all, tuple(message.scope.selectors))
-    return EmergencyStop(message.stop_id, scope, message.reason, message.stopped_by, message.stop_time.ToMilliseconds())
+    return EmergencyStop(message.stop_id, scope, message.reason, message.stopped_by, bounded_ms(message.stop_time))
 
 
 def _agent(message: emergency_pb2.AgentHalt) -> AgentHalt:
@@ -69,5 +70,5 @@ def _agent(message: emergency_pb2.AgentHalt) -> AgentHalt:
         HALT_STATUS_FROM_WIRE.get(message.status, HaltStatus.STOPPING),
         Reason(message.reason.code, message.reason.message),
         tuple(StillRunning(one.command_id, one.survivors) for one in message.running),
-        message.orphan_time.ToMilliseconds() if message.HasField("orphan_time") else 0,
+        bounded_ms(message.orphan_time) if message.HasField("orphan_time") else 0,
     )

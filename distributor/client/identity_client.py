@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from distributor.client.service_client import ServiceClient
 from distributor.v1 import identity_pb2 as pb
 from distributor.v1.identity_pb2_grpc import IdentityServiceStub
+from distributor.wire.times import bounded_ms
 
 if TYPE_CHECKING:
     import grpc
@@ -50,7 +51,7 @@ class IdentityClient(ServiceClient["IdentityServiceAsyncStub"]):
 
 def _identity(wire: pb.WhoAmIResponse) -> Identity:
     grants = tuple(map(_grant, wire.grants.grants)) if wire.HasField("grants") else None
-    expires_ms = wire.expire_time.ToMilliseconds() if wire.HasField("expire_time") else 0
+    expires_ms = bounded_ms(wire.expire_time) if wire.HasField("expire_time") else 0
     return Identity(
         wire.kind,
         wire.subject,

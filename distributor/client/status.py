@@ -16,6 +16,7 @@ from distributor.v1 import command_service_pb2
 from distributor.wire.connect_faults import cause_of
 from distributor.wire.proxies import proxy_note
 from distributor.wire.status_details import details_of, retry_after_of, unpacked
+from distributor.wire.times import retry_seconds
 from distributor.wire.transport import ERROR_DOMAIN
 
 _BY_CODE: Final[dict[str, type[errors.DistributorError]]] = {
@@ -65,7 +66,7 @@ def error_of_outcome(wire: command_service_pb2.QueueError) -> errors.Distributor
         reason=wire.reason,
         field=wire.field,
         metadata=dict(wire.metadata),
-        retry_after_seconds=wire.retry_delay.ToMilliseconds() / 1000 if wire.HasField("retry_delay") else None,
+        retry_after_seconds=retry_seconds(wire.retry_delay) if wire.HasField("retry_delay") else None,
     )
 
 

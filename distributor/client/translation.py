@@ -47,6 +47,7 @@ from distributor.wire.json_values import NotJson, TooDeep, fill_struct, plain_st
 from distributor.wire.limits import MAX_BATCH_COMMANDS
 from distributor.wire.params_summary import params_summary
 from distributor.wire.secret_params import secret_steps, shown_params
+from distributor.wire.times import bounded_ms
 from distributor.wire.transport import MAX_MESSAGE_BYTES
 
 N = TypeVar("N", bound=int)
@@ -315,7 +316,7 @@ def _ms(message: Message, field: str) -> int:
     if not message.HasField(field):
         return 0
     time: Timestamp = getattr(message, field)
-    return time.ToMilliseconds()
+    return bounded_ms(time)
 
 
 def _fill_params(command: command_pb2.Command, params: Mapping[str, JsonValue]) -> None:

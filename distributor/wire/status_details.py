@@ -9,6 +9,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
+from distributor.wire.times import retry_seconds
 from distributor.wire.transport import ERROR_DETAILS_KEY
 
 M = TypeVar("M", bound=Message)
@@ -36,4 +37,4 @@ def unpacked(details: status_pb2.Status, message: M) -> M:
 def retry_after_of(details: status_pb2.Status) -> float | None:
     """Return the retry delay requested by the server, in seconds; None if there is none."""
     info = unpacked(details, error_details_pb2.RetryInfo())
-    return info.retry_delay.ToMilliseconds() / 1000 if info.HasField("retry_delay") else None
+    return retry_seconds(info.retry_delay) if info.HasField("retry_delay") else None
