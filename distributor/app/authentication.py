@@ -6,7 +6,7 @@ from distributor.app.token_keys import TokenKeys
 from distributor.dispatch.revocations import Lapse
 from distributor.identity.authenticator import Authenticator, ServiceDirectory, certificate_reader, no_certificates
 from distributor.identity.credential_attempts import CredentialAttempts
-from distributor.identity.metrics_door import admit_metrics
+from distributor.identity.metrics_door import DoorRecord, MetricsDoor
 from distributor.identity.service_access import NO_ACCESS
 from distributor.identity.tokens import Revoked
 from distributor.model.revocation import Credential
@@ -22,14 +22,14 @@ class Authentication:
         self._revoked = revoked
         self.attempts = CredentialAttempts(settings.failed_credentials_rate, settings.failed_credentials_burst)
         """Limits the credentials that are checked in vain."""
+        self._required = _required_for_metrics(settings)
         self.keys = TokenKeys(settings, revoked) if settings.verifies_tokens else None
         self.authenticator = self._authenticator(settings) if settings.authenticates else None
         """None while authentication is off."""
 
-    def admit_metrics(self, authorization: str) -> None:
-        """Raise Unauthenticated or PermissionDenied unless an `Authorization` header permits reading /metrics."""
-        if self.authenticator is not None:
-            admit_metrics(self.keys.verifier if self.keys is not None else None, authorization)
+    def metrics_door(self, record: DoorRecord | None = None) -> MetricsDoor | None:
+        """Who may read /metrics; None while authentication is off, when everyone may."""
+        return MetricsDoor(self.authenticator, self._required, record) if self.authenticator is not None else None
 
     def standing(self, credential: Credential) -> Lapse | None:
         """Why a credential that is neither revoked nor expired does not count as it did when it was accepted."""
@@ -47,3 +47,14 @@ class Authentication:
             self._revoked,
             self.attempts,
         )
+
+
+def _required_for_metrics(settings: ServerSettings) -> str:
+    """What a request for /metrics without credentials is answered."""
+    ways = []
+    if settings.verifies_tokens:
+        ways.append("a token (Authorization: Bearer …)")
+    if settings.client_ca is not None:
+        over_tls = "" if settings.http_tls else ", which needs http_tls"
+        ways.append(f"the client certificate of a service{over_tls}")
+    return f"credentials are required: {', or '.join(ways)}"

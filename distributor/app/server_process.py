@@ -19,9 +19,10 @@ from distributor.app.signals import StopSignals
 from distributor.app.timing import ServerTiming
 from distributor.app.valkey_address import valkey_address, valkey_certificates
 from distributor.dispatch.agent_registry import AgentRegistry, CloseReason
+from distributor.dispatch.audited_callers import AuditedCallers
 from distributor.dispatch.refusals import draining
 from distributor.identity.tokens import Revoked
-from distributor.observability.http import HttpEndpoint, observability_app
+from distributor.observability.http import HttpEndpoint, everyone, observability_app
 from distributor.observability.http_protocol import HttpLimits
 from distributor.observability.logging import get_logger
 from distributor.observability.metrics import Metrics
@@ -143,9 +144,11 @@ class ServerProcess:
         await parts.relay.catch_up()
         await parts.gauges.run_once()
         parts.gauges.changed.clear()
+        record = AuditedCallers(parts.audit.recorder) if parts.audit is not None else None
+        door = authentication.metrics_door(record)
         self._http = http = HttpEndpoint(
             settings.http_listen,
-            observability_app(self.metrics.registry, self._checks(parts), authentication.admit_metrics),
+            observability_app(self.metrics.registry, self._checks(parts), door.admit if door is not None else everyone),
             tls=certificates if settings.http_tls else None,
             limits=HttpLimits(settings.http_request_timeout, settings.max_http_body_bytes),
         )

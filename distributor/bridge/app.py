@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from distributor.bridge.api import Api
+from distributor.bridge.audit_notes import AuditNotes
 from distributor.bridge.credentials import CredentialCheck, address_of
 from distributor.bridge.dashboard_session import (
     FAULT,
@@ -32,7 +33,9 @@ from distributor.bridge.dashboard_session import (
 )
 from distributor.bridge.own_page import is_from_this_machine, origin_permitted
 from distributor.bridge.web_session import WebSession
-from distributor.errors import DistributorError, PermissionDenied, ResourceExhausted
+from distributor.errors import DistributorError, PermissionDenied, ResourceExhausted, Unauthenticated
+from distributor.identity.caller import Caller
+from distributor.identity.permissions import ROUTES
 from distributor.observability.http import Check, observability_app
 from distributor.observability.logging import get_logger
 from distributor.wire.documents import time_text
@@ -50,6 +53,7 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_DEV_TOKEN: Final = "/dev/token"
 _TOKEN_NAMES: Final = frozenset({b"token", b"access_token", b"id_token", b"jwt", b"authorization"})
 _TYPES: Final = {
     ".js": "text/javascript",
@@ -89,28 +93,32 @@ def bridge_app(
         services.notes,
     )
     api = Api(services.view, services.output, services.calls, services.credentials, services.notes)
+    metrics_door = services.credentials.metrics_door(_RefusalNotes(services.notes))
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws", ConnectionGate(services, admission).dashboard),
         Route("/ws", _upgrade_required),
-        *observability_app(services.metrics.registry, checks, _metrics_door(services)).routes,
+        *observability_app(services.metrics.registry, checks, metrics_door.admit).routes,
         web_session.route(),
         *api.routes(),
     ]
     if dev_token is not None:
-        routes.append(Route("/dev/token", _dev_token_route(dev_token)))
+        routes.append(Route(_DEV_TOKEN, _dev_token_route(dev_token, services.notes)))
     routes.append(Mount("/", StaticFiles(directory=PAGE, html=True, check_dir=False)))
-    return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders), Middleware(_NoTokenInQuery)])
+    refusing = Middleware(_NoTokenInQuery, notes=services.notes)
+    return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders), refusing])
 
 
-def _metrics_door(services: SessionServices) -> Callable[[str], None]:
-    def admit(authorization: str) -> None:
-        try:
-            services.credentials.admit_metrics(authorization)
-        except DistributorError as error:
-            services.notes.refused(error, "/metrics")
-            raise
+class _RefusalNotes:
+    """Notes refusals at /metrics. Scrapes that are admitted are not recorded at a bridge."""
 
-    return admit
+    def __init__(self, notes: AuditNotes) -> None:
+        self._notes = notes
+
+    def admitted(self, caller: Caller, now: float) -> None:
+        pass
+
+    def refused(self, error: DistributorError, caller: Caller, address: str, what: str) -> None:
+        self._notes.refused(error, what, caller.subject, address)
 
 
 class ConnectionGate:
@@ -208,11 +216,15 @@ class _SecurityHeaders:
 class _NoTokenInQuery:
     """Refuses requests with a token in their address, which logs, histories and proxies keep."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, notes: AuditNotes) -> None:
         self._app = app
+        self._notes = notes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and _names_token(scope.get("query_string", b"")):
+            path = scope["path"] if scope["path"] in ROUTES else ""
+            refusal = Unauthenticated("a token must not be in the address", reason="TOKEN_IN_ADDRESS")
+            self._notes.refused(refusal, path, address=address_of(HTTPConnection(scope)))
             response = PlainTextResponse("a token must not be in the address: send it in a message or a header\n", 400)
             if scope["type"] == "websocket":
                 await WebSocket(scope, receive, send).send_denial_response(response)
@@ -235,9 +247,11 @@ async def _upgrade_required(_: Request) -> Response:
     )
 
 
-def _dev_token_route(dev_token: Callable[[], MintedToken]) -> Callable[[Request], Response]:
+def _dev_token_route(dev_token: Callable[[], MintedToken], notes: AuditNotes) -> Callable[[Request], Response]:
     def token(request: Request) -> Response:
         if not is_from_this_machine(request):
+            refusal = PermissionDenied("only for the bridge's own page on this machine", reason="FOREIGN_ORIGIN")
+            notes.refused(refusal, _DEV_TOKEN, address=address_of(request))
             return PlainTextResponse("only for the bridge's own page on this machine\n", 403)
         minted = dev_token()
         return JSONResponse({"token": minted.token, "expireTime": time_text(minted.expires * 1000)})

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from starlette.requests import HTTPConnection
 
 from distributor.bridge.session_cookie import session_token
 from distributor.errors import Unauthenticated
-from distributor.identity.authenticator import bearer_token, caller_of
+from distributor.identity.authenticator import Authenticator, bearer_token, caller_of
 from distributor.identity.caller import Caller
-from distributor.identity.metrics_door import admit_metrics
+from distributor.identity.metrics_door import DoorRecord, MetricsDoor
 from distributor.identity.tokens import TokenVerifier
+
+_TOKEN_REQUIRED: Final = "a token is required: Authorization: Bearer …"
 
 
 class Credential(NamedTuple):
@@ -53,14 +55,14 @@ class CredentialCheck:
         """The token of the session that a request may use; empty without one."""
         return session_token(connection, self._listed)
 
-    def admit_metrics(self, authorization: str) -> None:
-        """Raise Unauthenticated or PermissionDenied unless an `Authorization` header permits reading /metrics."""
-        admit_metrics(self._verifier, authorization)
+    def metrics_door(self, record: DoorRecord) -> MetricsDoor:
+        """Who may read /metrics."""
+        return MetricsDoor(Authenticator(self._verifier), _TOKEN_REQUIRED, record)
 
     def of_header(self, authorization: str, address: str = "") -> Credential:
         """The credential in an `Authorization` header. Raises like `of_token`."""
         if not authorization:
-            raise Unauthenticated("a token is required: Authorization: Bearer …", reason="CREDENTIALS_REQUIRED")
+            raise Unauthenticated(_TOKEN_REQUIRED, reason="CREDENTIALS_REQUIRED")
         return self.of_token(bearer_token(authorization), address)
 
 

@@ -62,6 +62,7 @@ class WebSession:
         try:
             return JSONResponse((_document(self._credentials.of_token(token)) if token else _NOBODY) | signs_in)
         except Unauthenticated as error:
+            self._notes.refused(error, PATH, address=address_of(request))
             return JSONResponse(_NOBODY | signs_in | {"problem": error.message})
 
     async def _signed_in(self, request: Request) -> Response:

@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
-from distributor.errors import PermissionDenied, Unauthenticated
-from distributor.identity.authenticator import bearer_token, caller_of
+import time
+from typing import Final, Protocol
+
+from distributor.errors import DistributorError, PermissionDenied, Unauthenticated
+from distributor.identity.authenticator import Authenticator
+from distributor.identity.caller import ANYONE, Caller
 from distributor.identity.permissions import ROUTES, check_permitted
-from distributor.identity.tokens import TokenVerifier, refused
+from distributor.wire.http_credentials import HttpCredentials
+
+METRICS: Final = "/metrics"
 
 
-def admit_metrics(verifier: TokenVerifier | None, authorization: str) -> None:
-    """Check the value of an `Authorization` header. Without a verifier, no token counts.
+class DoorRecord(Protocol):
+    """Records who was admitted and who was refused."""
 
-    Raises Unauthenticated, PermissionDenied, and Unavailable while the key of the token is being fetched.
-    """
-    if not authorization:
-        raise Unauthenticated("a token is required: Authorization: Bearer …", reason="CREDENTIALS_REQUIRED")
-    if verifier is None:
-        raise refused("tokens are not accepted here, as no key is set to verify them")
-    caller = caller_of(verifier.verify(bearer_token(authorization)), "")
-    check_permitted(caller, ROUTES["/metrics"], "GET /metrics")
-    if not caller.grants.everything:
-        raise PermissionDenied("metrics count everything, and the token is narrowed by grants", reason="NOT_GRANTED")
+    def admitted(self, caller: Caller, now: float) -> None:
+        """Record that a caller was admitted. `now` is in seconds of a monotonic clock."""
+
+    def refused(self, error: DistributorError, caller: Caller, address: str, what: str) -> None:
+        """Record an error if it is a refusal; `caller` is ANYONE unless known, `what` is the route."""
+
+
+class MetricsDoor:
+    """Admits requests for /metrics by token, or by the client certificate of a service."""
+
+    def __init__(self, authenticator: Authenticator, required: str, record: DoorRecord | None = None) -> None:
+        """`required` names the credentials that count, for the answer to a request without any."""
+        self._authenticator = authenticator
+        self._required = required
+        self._record = record
+
+    async def admit(self, request: HttpCredentials) -> None:
+        """Check a request, and record who was admitted or refused.
+
+        Raises Unauthenticated, PermissionDenied, and Unavailable while the key of its token is being fetched.
+        """
+        caller = ANYONE
+        try:
+            caller = await self._caller(request)
+            check_permitted(caller, ROUTES[METRICS], f"GET {METRICS}")
+            if not caller.grants.everything:
+                raise PermissionDenied(
+                    "metrics count everything, and the caller is narrowed by grants", reason="NOT_GRANTED"
+                )
+        except DistributorError as error:
+            if self._record is not None:
+                self._record.refused(error, caller, request.address, METRICS)
+            raise
+        if self._record is not None:
+            self._record.admitted(caller, time.monotonic())
+
+    async def _caller(self, request: HttpCredentials) -> Caller:
+        caller = await self._authenticator.caller(request.metadata(), request.transport, request.address)
+        if caller is None:
+            raise Unauthenticated(self._required, reason="CREDENTIALS_REQUIRED")
+        return caller

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 import uvicorn
@@ -17,10 +17,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from distributor.errors import DistributorError, PermissionDenied
+from distributor.errors import DistributorError, PermissionDenied, ResourceExhausted, Unavailable
 from distributor.observability.http_protocol import DEFAULT_LIMITS, HttpLimits, bounded_http
 from distributor.wire.certificate_files import CertificateFiles
 from distributor.wire.http_context import http_server_context
+from distributor.wire.http_credentials import PEER_CERTIFICATE, HttpCredentials
 from distributor.wire.listening import listening_socket
 
 Check = Callable[[], str | None]
@@ -37,11 +38,11 @@ _OPTIONS: Final[Mapping[str, Any]] = {
 }
 
 
-Admit = Callable[[str], None]
-"""Raises Unauthenticated or PermissionDenied unless the value of an `Authorization` header permits a request."""
+Admit = Callable[[HttpCredentials], Awaitable[None]]
+"""Raises Unauthenticated, PermissionDenied or Unavailable unless its credentials permit a request."""
 
 
-def everyone(_: str) -> None:
+async def everyone(_: HttpCredentials) -> None:
     """Admit all requests."""
 
 
@@ -53,10 +54,9 @@ def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check], 
 
     async def metrics(request: Request) -> Response:
         try:
-            admit(request.headers.get("authorization", ""))
+            await admit(_credentials(request))
         except DistributorError as error:
-            status = 403 if isinstance(error, PermissionDenied) else 401
-            return PlainTextResponse(f"{error.message}\n", status, {"WWW-Authenticate": "Bearer", **_NOT_CACHED})
+            return _refusal(error)
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"Content-Type": content_type, **_NOT_CACHED})
 
@@ -70,6 +70,22 @@ def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check], 
         return JSONResponse(answer, status_code=200 if ready else 503, headers=_NOT_CACHED)
 
     return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
+
+
+_STATUSES: Final = {PermissionDenied: 403, ResourceExhausted: 429, Unavailable: 503}
+
+
+def _credentials(request: Request) -> HttpCredentials:
+    return HttpCredentials(
+        request.headers.get("authorization", ""),
+        request.scope.get("state", {}).get(PEER_CERTIFICATE),
+        request.client.host if request.client is not None else "",
+    )
+
+
+def _refusal(error: DistributorError) -> Response:
+    status = _STATUSES.get(type(error), 401)
+    return PlainTextResponse(f"{error.message}\n", status, {"WWW-Authenticate": "Bearer", **_NOT_CACHED})
 
 
 class HttpEndpoint:

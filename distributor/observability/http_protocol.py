@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Final, NamedTuple
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from distributor.wire.http_credentials import PEER_CERTIFICATE
 
 REQUEST_SECONDS: Final = 10.0
 """For a request to arrive, from the first byte or the answer before. uvicorn itself would wait indefinitely."""
@@ -32,8 +35,10 @@ class BoundedHttpProtocol(H11Protocol):
     _body_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Expect a request."""
+        """Expect a request. Requests have the verified certificate of the peer in their state."""
         super().connection_made(transport)
+        if certificate := _peer_certificate(transport):
+            self.app_state = {**self.app_state, PEER_CERTIFICATE: certificate}
         self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -83,3 +88,10 @@ class BoundedHttpProtocol(H11Protocol):
 def bounded_http(limits: HttpLimits) -> type[BoundedHttpProtocol]:
     """The protocol with these limits; uvicorn constructs it for each connection."""
     return type("BoundedHttp", (BoundedHttpProtocol,), {"limits": limits})
+
+
+def _peer_certificate(transport: asyncio.BaseTransport) -> bytes | None:
+    """The certificate that the peer has presented and OpenSSL has verified, in PEM; None without one."""
+    connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    certificate = None if connection is None else connection.getpeercert(binary_form=True)
+    return None if certificate is None else ssl.DER_cert_to_PEM_cert(certificate).encode()

@@ -32,7 +32,7 @@ class ServerTls(SettingsGroup):
     )
     tls_key: FilePath | None = file_setting("PEM file with its private key, without a passphrase.")
     client_ca: FilePath | None = file_setting(
-        "PEM file with the authorities of client certificates, which `mtls_listen` requires."
+        "PEM file with the authorities of client certificates, which `mtls_listen` requires and `http_tls` accepts."
     )
     mtls_listen: OptionalAddress = Field(
         "",

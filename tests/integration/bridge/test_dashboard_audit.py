@@ -104,6 +104,52 @@ async def test_refusals_at_the_door_of_the_bridge(audited: AuditedBridge) -> Non
     assert mine not in repr(await trail.rows())
 
 
+@pytest.mark.parametrize(
+    ("path", "method", "status", "reason"),
+    [
+        ("/metrics", "/metrics", 401, "CREDENTIALS_REQUIRED"),
+        ("/api/nothing", "/api/{rest:path}", 401, "CREDENTIALS_REQUIRED"),
+        ("/api/agents?access_token=secret-of-mine", "/api/agents", 400, "TOKEN_IN_ADDRESS"),
+        ("/?token=secret-of-mine", "", 400, "TOKEN_IN_ADDRESS"),
+    ],
+)
+async def test_refusals_at_each_http_door(
+    audited: AuditedBridge, path: str, method: str, status: int, reason: str
+) -> None:
+    assert await audited.get(path) == status
+    row = await audited.trail.until(AuditEvent.CALLER_REFUSED)
+    assert (row.entry.actor, row.entry.reason, row.entry.details.get("method", "")) == (STRANGER, reason, method)
+    assert "secret-of-mine" not in repr(await audited.trail.rows())
+
+
+async def test_a_narrowed_token_at_the_metrics_of_a_bridge(audited: AuditedBridge) -> None:
+    assert await audited.get("/metrics", audited.bridge.token("viewer", agents=["web-*"])) == 403
+    row = await audited.trail.until(AuditEvent.PERMISSION_DENIED)
+    assert (row.entry.actor, row.entry.reason, row.entry.details["method"]) == (ALICE, "NOT_GRANTED", "/metrics")
+
+
+async def test_refusals_of_the_session(audited: AuditedBridge) -> None:
+    other = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    answer = await audited.bridge.call("POST", "/session", other, {"token": audited.bridge.token()})
+    assert answer.status == 403
+    row = await audited.trail.until(AuditEvent.PERMISSION_DENIED)
+    assert (row.entry.reason, row.entry.details["method"]) == ("FOREIGN_ORIGIN", "/session")
+    own = {"Origin": f"http://{audited.bridge.address}"}
+    assert (await audited.bridge.call("POST", "/session", own, {"token": "a token of nobody"})).status == 401
+    row = await audited.trail.until(AuditEvent.CALLER_REFUSED)
+    assert (row.entry.reason, row.entry.details["method"]) == ("TOKEN_REFUSED", "/session")
+
+
+async def test_a_session_that_no_longer_counts(audited: AuditedBridge) -> None:
+    own = {"Origin": f"http://{audited.bridge.address}"}
+    signed_in = await audited.bridge.call("POST", "/session", own, {"token": audited.bridge.token()})
+    name = (signed_in.headers["Set-Cookie"] or "").partition("=")[0]
+    answer = await audited.bridge.call("GET", "/session", {"Cookie": f"{name}=forged", "Sec-Fetch-Site": "same-origin"})
+    assert (answer.status, answer.json()["userId"]) == (200, None)
+    row = await audited.trail.until(AuditEvent.CALLER_REFUSED)
+    assert (row.entry.reason, row.entry.details["method"]) == ("TOKEN_REFUSED", "/session")
+
+
 async def test_a_refusal_by_the_server_is_recorded_once(audited: AuditedBridge) -> None:
     async with audited.dashboard("operator") as dashboard:
         error = await dashboard.refused("command:request", agentId="nobody", commandType="PRINT")
