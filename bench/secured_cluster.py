@@ -18,7 +18,7 @@ from bench.child import ROOT, Child
 from bench.cluster import ATTACH_TIMEOUT_SECONDS, Cluster, ServerVariant
 from distributor.cli.token import TokenRequest, token_for
 from distributor.identity.authority import Authority
-from distributor.identity.certificates import PeerKind, PeerName
+from distributor.identity.certificates import Holder, PeerKind, PeerName
 from distributor.identity.private_keys import new_key, private_pem
 from distributor.settings import ServerSettings
 from distributor.wire.credentials import ClientCredentials, Connector, Metadata
@@ -87,7 +87,7 @@ class SecuredCluster(Cluster):
         if peer is None:
             issued = self._authority.issue_server(["127.0.0.1"], key.public_key(), now, LIFETIME)
         else:
-            issued = self._authority.issue_peer(peer, TRUST_DOMAIN, key.public_key(), now, LIFETIME)
+            issued = self._authority.issue_peer(Holder(peer), TRUST_DOMAIN, key.public_key(), now, LIFETIME)
         (self._folder / f"{name}.pem").write_bytes(issued.pem)
         (self._folder / f"{name}.key").write_bytes(private_pem(key))
 

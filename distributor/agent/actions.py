@@ -48,10 +48,11 @@ class OutputRoom(NamedTuple):
 
 
 class SessionOpened(NamedTuple):
-    """The server said Welcome."""
+    """The server said Welcome. `overruled_labels` names labels of the agent that do not count as in its Hello."""
 
     epoch: int
     server_version: str
+    overruled_labels: tuple[str, ...] = ()
 
 
 class IdentityContested(NamedTuple):

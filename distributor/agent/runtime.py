@@ -240,8 +240,10 @@ class AgentRuntime:
                 self._workload.stop(command_id, cause)
             case OutputRoom(command_id):
                 self._workload.notify_room(command_id)
-            case SessionOpened(epoch, version):
+            case SessionOpened(epoch, version, overruled):
                 logger.info("connected", server=self._connection.server, version=version or "unknown", epoch=epoch)
+                if overruled:
+                    logger.warning("the server takes these labels from the agent's credential only", labels=overruled)
             case _:
                 self._act_on_connection(action)
 

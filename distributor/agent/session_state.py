@@ -361,7 +361,8 @@ class SessionState:
         self.server_accepts_gzip = welcome.accepts_gzip
         # First: reconciling starts what waits, unless the agent is halted.
         self._orders.welcomed(welcome)
-        actions: list[Action] = [SessionOpened(welcome.epoch, welcome.server_version)]
+        overruled = sorted(set(welcome.overruled_labels) & self._profile.labels.keys())
+        actions: list[Action] = [SessionOpened(welcome.epoch, welcome.server_version, tuple(overruled))]
         actions += self._reconciling.apply(welcome, now)
         actions += self._halting.apply(now)
         self.phase = Phase.LEAVING if self._goodbye else Phase.OPEN

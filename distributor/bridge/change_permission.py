@@ -7,7 +7,7 @@ from distributor.bridge.store_view import StoreView
 from distributor.dispatch.refusals import no_such_command
 from distributor.errors import PermissionDenied
 from distributor.identity.caller import Caller
-from distributor.identity.grants import NO_LABELS
+from distributor.model.labels import NO_LABELS
 
 
 class ChangePermission:

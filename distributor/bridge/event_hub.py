@@ -17,11 +17,11 @@ from distributor.bridge.store_view import StoreView, change_of
 from distributor.bridge.subscriptions import Subscriptions
 from distributor.dispatch.ports import EventHistory, EventLog
 from distributor.errors import DistributorError, Unavailable
-from distributor.identity.grants import NO_LABELS
 from distributor.model.command import CommandState
 from distributor.model.emergency_stop import EmergencyStop
 from distributor.model.event import AgentChanged, CommandChanged, EventBatch, OutputArrived, StopsChanged
 from distributor.model.known_states import KnownStates
+from distributor.model.labels import NO_LABELS
 from distributor.model.position import is_position, milliseconds_of, order_of
 from distributor.observability.logging import get_logger
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS, Outage

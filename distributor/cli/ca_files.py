@@ -10,7 +10,7 @@ from typing import Final
 
 from distributor.errors import ConfigurationError
 from distributor.identity.authority import Authority
-from distributor.identity.certificates import SERVICE_NAME_PATTERN, PeerKind, PeerName
+from distributor.identity.certificates import SERVICE_NAME_PATTERN, Holder, PeerKind, PeerName
 from distributor.identity.private_keys import new_key, private_pem
 from distributor.private_file import NewFile, create_files
 
@@ -65,8 +65,8 @@ def issue_service(folder: Path, name: str, trust_domain: str, days: int) -> str:
     if not SERVICE_NAME_PATTERN.fullmatch(name):
         raise ConfigurationError("the name of a service must be 1 to 128 of A-Z a-z 0-9 . _ -", field="name")
     key = new_key()
-    peer = PeerName(PeerKind.SERVICE, name)
-    issued = _authority(folder).issue_peer(peer, trust_domain, key.public_key(), _now(), timedelta(days=days))
+    holder = Holder(PeerName(PeerKind.SERVICE, name))
+    issued = _authority(folder).issue_peer(holder, trust_domain, key.public_key(), _now(), timedelta(days=days))
     return _written(folder, name, issued.pem, private_pem(key))
 
 

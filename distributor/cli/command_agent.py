@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from distributor import __version__
+from distributor.cli.label_options import label_pairs
 from distributor.cli.one_line import OneLineGroup
 from distributor.cli.shared_options import (
     LOG_FORMAT,
@@ -22,7 +23,6 @@ from distributor.cli.shared_options import (
     with_options,
 )
 from distributor.errors import ConfigurationError
-from distributor.model.command import shown
 
 if TYPE_CHECKING:
     from distributor.agent import Agent
@@ -177,19 +177,7 @@ def build_agent(settings: AgentSettings) -> Agent:
 def _labelled(options: dict[str, Any]) -> dict[str, Any]:
     if "labels" not in options:
         return options
-    labels: dict[str, str] = {}
-    for name, value in map(_pair, options["labels"]):
-        if name in labels:
-            raise ConfigurationError(f"--label has the name {shown(name)} twice")
-        labels[name] = value
-    return options | {"labels": labels}
-
-
-def _pair(label: str) -> tuple[str, str]:
-    name, equals, value = label.partition("=")
-    if not name or not equals:
-        raise ConfigurationError(f"--label must be name=value, not {shown(label)}")
-    return name, value
+    return options | {"labels": label_pairs(options["labels"])}
 
 
 if __name__ == "__main__":

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from distributor.cli.admin_calls import admin_client
 from distributor.cli.exit_codes import ExitCode
+from distributor.cli.label_options import label_pairs
 from distributor.cli.one_line import one_line
 from distributor.cli.sender.columns import format_table
 from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.tables import short_time
 from distributor.cli.token import seconds_of
 from distributor.client.credential_client import CredentialClient
-from distributor.errors import ConfigurationError
 from distributor.model.revocation import Revocation
 from distributor.wire.documents import time_text
 
@@ -35,7 +35,7 @@ def administer(config: Path | None, server: str | None, output: str, action: Act
 
 def make_token(agents: str, labels: Sequence[str], uses: int, expires_in: str) -> Action:
     """Make a token and print it alone, so that it can be piped to a host."""
-    lifetime, pairs = seconds_of(expires_in), _pairs(labels)
+    lifetime, pairs = seconds_of(expires_in), label_pairs(labels)
 
     async def make(client: CredentialClient, screen: Screen) -> ExitCode:
         token = await client.enrolment_token(agents, pairs, uses, lifetime)
@@ -111,11 +111,3 @@ def _document(entry: Revocation) -> dict[str, Any]:
         "revokedBy": entry.revoked_by,
         "reason": entry.reason,
     }
-
-
-def _pairs(labels: Sequence[str]) -> Mapping[str, str]:
-    pairs = [label.partition("=") for label in labels]
-    for name, equals, _ in pairs:
-        if not name or not equals:
-            raise ConfigurationError("--label must be name=value", field="label")
-    return {name: value for name, _, value in pairs}

@@ -159,6 +159,7 @@ def bridge(config: Path | None, **options: Any) -> None:
 @click.option("--on", "agents", multiple=True, metavar="GLOB", help="Only agents such as 'web-*'. Repeatable.")
 @click.option("--on-label", "labels", multiple=True, metavar="NAME=VALUE", help="Only agents with it. Repeatable.")
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only commands of such types. Repeatable.")
+@click.option("--label", "own_labels", multiple=True, metavar="NAME=VALUE", help="A label of the agent. Repeatable.")
 @click.option("--grants", default="", metavar="JSON", help="Further grants, as in a token: a list of objects.")
 @click.option(
     "--expires-in", "lifetime", default="12h", show_default=True, metavar="TIME", help="Such as 90s, 15m, 12h or 7d."

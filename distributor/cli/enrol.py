@@ -11,7 +11,10 @@ from distributor.agent.enrolment import EnrolmentOrder, enrol
 from distributor.agent.identity_files import IdentityFiles
 from distributor.environment import identity_folder
 from distributor.errors import ConfigurationError
+from distributor.observability.logging import get_logger
 from distributor.settings import AgentSettings
+
+logger = get_logger()
 
 
 def token_from(token: str | None, file: Path | None) -> str:
@@ -48,7 +51,11 @@ def use_enrolment(agent: Agent, settings: AgentSettings) -> None:
     facts = files.facts()
     if "server" not in settings.model_fields_set:
         agent.server = facts.servers
-    agent.labels = {**facts.labels, **settings.labels}
+    differing = sorted(name for name, value in settings.labels.items() if facts.labels.get(name, value) != value)
+    if differing:
+        logger.warning("labels of the enrolment overrule those of the settings", labels=differing)
+    # As on the server.
+    agent.labels = {**settings.labels, **facts.labels}
     agent.credentials = ClientCredentials(
         ca=files.trusted or settings.tls_ca, certificate=files.credential, key=files.credential, tls=True
     )

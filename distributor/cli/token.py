@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from distributor.app.dev_credentials import DEV_FOLDER, DEV_KEY
+from distributor.cli.label_options import label_pairs
 from distributor.errors import ConfigurationError, InvalidArgument
 from distributor.identity.caller import CallerKind
 from distributor.identity.grant_claims import grants_of
@@ -18,6 +19,7 @@ from distributor.identity.roles import Role
 from distributor.identity.token_keys import KeyRing, TokenKey, key_ring
 from distributor.identity.tokens import MAX_SUBJECT_CHARACTERS, NewToken, TokenRules, mint
 from distributor.model.command import InvalidField, check_agent_id
+from distributor.model.labels import credential_labels
 from distributor.settings import load_bridge_settings, load_server_settings
 from distributor.settings.tokens import TokenSettings
 
@@ -27,7 +29,10 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class TokenRequest(NamedTuple):
-    """The claims of the token. `agents`, `labels` and `types` form one grant; `grants` are further ones, in JSON."""
+    """The claims of the token. `agents`, `labels` and `types` form one grant; `grants` are further ones, in JSON.
+
+    `own_labels` are those of an agent.
+    """
 
     subject: str
     lifetime: str
@@ -38,6 +43,7 @@ class TokenRequest(NamedTuple):
     types: Sequence[str] = ()
     grants: str = ""
     key_id: str = ""
+    own_labels: Sequence[str] = ()
 
 
 def token_settings(config: Path | None, key_files: Sequence[Path]) -> TokenSettings:
@@ -62,7 +68,9 @@ def token_for(settings: TokenSettings, wanted: TokenRequest) -> str:
     key = _signing_key(key_ring(settings.shared_keys(), ()), wanted.key_id)
     _check_subject(wanted)
     now = int(time.time())
-    new = NewToken(wanted.kind, wanted.subject, now, now + seconds_of(wanted.lifetime), _roles(wanted), _grants(wanted))
+    expires = now + seconds_of(wanted.lifetime)
+    roles, grants, labels = _roles(wanted), _grants(wanted), _own_labels(wanted)
+    new = NewToken(wanted.kind, wanted.subject, now, expires, roles, grants, labels)
     return mint(key, TokenRules(settings.token_issuer, settings.token_audience), new)
 
 
@@ -119,7 +127,7 @@ def _grants(wanted: TokenRequest) -> Grants:
     if wanted.types:
         narrowed["types"] = list(wanted.types)
     if wanted.labels:
-        narrowed["labels"] = dict(_label(text) for text in wanted.labels)
+        narrowed["labels"] = label_pairs(wanted.labels, "--on-label")
     if not narrowed and not wanted.grants:
         return EVERYTHING
     try:
@@ -128,11 +136,13 @@ def _grants(wanted: TokenRequest) -> Grants:
         raise ConfigurationError(f"--grants: {error}", field="grants") from error
 
 
-def _label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise ConfigurationError(f"--on-label must be NAME=VALUE, not '{text}'", field="labels")
-    return name, value
+def _own_labels(wanted: TokenRequest) -> Mapping[str, str]:
+    if wanted.own_labels and wanted.kind is not CallerKind.AGENT:
+        raise ConfigurationError("--label is for tokens of agents; --on-label narrows a grant", field="labels")
+    try:
+        return credential_labels(label_pairs(wanted.own_labels), "--label")
+    except InvalidField as error:
+        raise ConfigurationError(str(error), field="labels") from error
 
 
 def seconds_of(lifetime: str) -> int:

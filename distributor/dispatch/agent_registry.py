@@ -50,7 +50,7 @@ class AttachedAgent(Protocol):
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """The labels of its Hello."""
+        """The labels that count: those of its Hello, overruled by those of its credential."""
 
     @property
     def stop(self) -> EmergencyStop | None:

@@ -19,6 +19,7 @@ from distributor.model.enrolment import (
     check_agents,
     is_pattern,
 )
+from distributor.model.labels import credential_labels
 from distributor.model.revocation import Revocation, RevokedKind
 from distributor.observability.logging import get_logger
 
@@ -26,8 +27,6 @@ logger = get_logger()
 
 MAX_REASON_CHARACTERS: Final = 1_024
 MAX_TOKEN_ID_CHARACTERS: Final = 256
-_MAX_LABELS: Final = 64
-_MAX_LABEL_CHARACTERS: Final = 256
 
 
 class PrintedToken(NamedTuple):
@@ -101,6 +100,7 @@ class Credentials:
 def _check(agents: str, labels: Mapping[str, str], count: int, lifetime_ms: int) -> None:
     try:
         check_agents(agents)
+        credential_labels(labels)
     except InvalidField as error:
         raise InvalidArgument(str(error), field=error.field, reason=error.reason) from error
     if not 1 <= count <= MAX_TOKEN_USES:
@@ -109,10 +109,6 @@ def _check(agents: str, labels: Mapping[str, str], count: int, lifetime_ms: int)
         raise _invalid("count", f"count must be 1 for a token of one agent, not {count:,}")
     if not 1_000 <= lifetime_ms <= MAX_TOKEN_LIFETIME_MS:
         raise _invalid("expires_in", f"expires_in must be 1 s to 30 days, not {lifetime_ms / 1000:g} s")
-    if len(labels) > _MAX_LABELS:
-        raise _invalid("labels", f"labels has {len(labels):,} entries, the limit is {_MAX_LABELS}")
-    if any(not name or len(name) + len(value) > _MAX_LABEL_CHARACTERS for name, value in labels.items()):
-        raise _invalid("labels", f"labels must have names, and {_MAX_LABEL_CHARACTERS} characters each")
 
 
 def _check_agent_id(agent_id: str) -> None:

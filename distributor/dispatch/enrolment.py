@@ -10,6 +10,7 @@ from distributor.dispatch.audit_recorder import NO_AUDIT, Audit
 from distributor.dispatch.ports import EnrolmentStore
 from distributor.dispatch.revocations import Lapse, Revocations
 from distributor.errors import FailedPrecondition, InvalidArgument, PermissionDenied
+from distributor.identity.certificates import Holder, PeerKind, PeerName
 from distributor.identity.enrolment_tokens import TokenSecret
 from distributor.identity.issuer import AgentCertificate, Issuer, proof_of
 from distributor.identity.signing_requests import requested_key
@@ -90,7 +91,8 @@ class Enrolments:
         generation = await self._store.enrol(
             Enrolment(request.agent_id, secret.token_id, secret.digest, token.is_for_group, request.replace)
         )
-        certificate = issuer.issue(request.agent_id, generation, request.request_pem, time.time())
+        holder = Holder(PeerName(PeerKind.AGENT, request.agent_id), generation, token.labels)
+        certificate = issuer.issue(holder, request.request_pem, time.time())
         logger.info(
             "agent enrolled", agent_id=request.agent_id, generation=generation, token_id=secret.token_id, peer=peer
         )
@@ -108,13 +110,15 @@ class Enrolments:
         agent_id = identity.peer.name
         if self._revocations.list.is_certificate_revoked(agent_id, identity.generation):
             raise Lapse.REVOKED.error()
-        certificate = issuer.issue(agent_id, identity.generation, request.request_pem, now)
+        certificate = issuer.issue(identity.holder, request.request_pem, now)
         logger.info("expired certificate renewed", agent_id=agent_id, generation=identity.generation, peer=peer)
         self._note_renewal(agent_id, identity.generation, peer, "expired")
         return certificate
 
-    def renew_attached(self, credential: Credential, request_pem: bytes, peer: str = "") -> AgentCertificate:
-        """Renew the certificate with which an agent is connected from the address `peer`.
+    def renew_attached(
+        self, credential: Credential, labels: Mapping[str, str], request_pem: bytes, peer: str = ""
+    ) -> AgentCertificate:
+        """Renew the certificate, which proves these `labels`, with which an agent is connected from the address `peer`.
 
         Raises FailedPrecondition if it has none or this server issues none, Unauthenticated if it is revoked, and
         InvalidArgument for the request.
@@ -124,7 +128,8 @@ class Enrolments:
                 "a certificate is renewed on a connection with the present one", reason="NO_CERTIFICATE"
             )
         self._revocations.check(credential)
-        certificate = self.issuer.issue(credential.agent_id, credential.generation, request_pem, time.time())
+        holder = Holder(PeerName(PeerKind.AGENT, credential.agent_id), credential.generation, labels)
+        certificate = self.issuer.issue(holder, request_pem, time.time())
         logger.info("certificate renewed", agent_id=credential.agent_id, generation=credential.generation)
         self._note_renewal(credential.agent_id, credential.generation, peer, "valid")
         return certificate

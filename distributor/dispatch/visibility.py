@@ -8,9 +8,9 @@ from typing import Final
 from distributor.dispatch.ports import CommandReader
 from distributor.errors import PermissionDenied
 from distributor.identity.caller import Caller
-from distributor.identity.grants import NO_LABELS
 from distributor.model.agent import AgentInfo
 from distributor.model.command import CommandState
+from distributor.model.labels import NO_LABELS
 from distributor.model.listing import CommandFilter, Page
 from distributor.model.queueing import NewCommand
 from distributor.wire.limits import MAX_PAGE

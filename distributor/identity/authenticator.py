@@ -114,7 +114,8 @@ class Authenticator:
     def _by_certificate(self, identity: PeerIdentity, address: str) -> Caller:
         name, expires = identity.peer.name, identity.expires
         if identity.peer.kind is PeerKind.AGENT:
-            return Caller(CallerKind.AGENT, name, grants=NOTHING, address=address, expires=expires)
+            labels = identity.labels
+            return Caller(CallerKind.AGENT, name, grants=NOTHING, address=address, expires=expires, labels=labels)
         access = self._services(name) or NO_ACCESS
         basis = Basis(identity.starts, access=access)
         if self._revoked.service(name, identity.starts):
@@ -156,6 +157,7 @@ def caller_of(token: Token, address: str) -> Caller:
         token_ids=(token.token_id,),
         expires=token.expires,
         basis=Basis(token.issued, (token.key,)),
+        labels=token.labels,
     )
 
 

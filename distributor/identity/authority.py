@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from distributor.errors import ConfigurationError, FailedPrecondition
-from distributor.identity.certificates import BACKDATED, PeerKind, PeerName
+from distributor.identity.certificate_labels import labels_extension
+from distributor.identity.certificates import BACKDATED, Holder, PeerKind
 from distributor.identity.private_keys import new_key, private_pem
 from distributor.identity.signing_requests import PublicKey
 
@@ -25,6 +26,8 @@ CA_LIFETIME: Final = timedelta(days=3_650)
 
 _MAX_COMMON_NAME: Final = 64
 _LEAF_USE: Final = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+_CLIENT_USE: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+_SERVER_USE: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 _CA_USE: Final = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
 
 
@@ -110,18 +113,21 @@ class Authority:
             return False
 
     def issue_peer(
-        self, name: PeerName, trust_domain: str, key: PublicKey, now: datetime, lifetime: timedelta, generation: int = 0
+        self, holder: Holder, trust_domain: str, key: PublicKey, now: datetime, lifetime: timedelta
     ) -> IssuedCertificate:
         """Issue a client certificate for an agent or a service, with its URI as the only name that counts.
 
-        `generation` distinguishes the enrolments of an agent. The certificate never outlives that of the CA.
-        Raises FailedPrecondition once the latter has expired.
+        The certificate never outlives that of the CA. Raises FailedPrecondition once the latter has expired.
         """
-        attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name.name)] if len(name.name) <= _MAX_COMMON_NAME else []
-        if name.kind is PeerKind.AGENT and generation:
-            attributes.append(x509.NameAttribute(NameOID.DN_QUALIFIER, str(generation)))
-        names = [x509.UniformResourceIdentifier(name.uri(trust_domain))]
-        return self._issue(attributes, names, key, now, lifetime, ExtendedKeyUsageOID.CLIENT_AUTH)
+        peer = holder.peer
+        attributes = [x509.NameAttribute(NameOID.COMMON_NAME, peer.name)] if len(peer.name) <= _MAX_COMMON_NAME else []
+        if peer.kind is PeerKind.AGENT and holder.generation:
+            attributes.append(x509.NameAttribute(NameOID.DN_QUALIFIER, str(holder.generation)))
+        names = [x509.UniformResourceIdentifier(peer.uri(trust_domain))]
+        builder = self._leaf(attributes, names, key, now, lifetime).add_extension(_CLIENT_USE, critical=False)
+        if holder.labels:
+            builder = builder.add_extension(labels_extension(holder.labels), critical=False)
+        return self._signed(builder)
 
     def issue_server(
         self, hosts: Sequence[str], key: PublicKey, now: datetime, lifetime: timedelta
@@ -131,33 +137,31 @@ class Authority:
         Raises ConfigurationError for an invalid one, and FailedPrecondition once the CA has expired.
         """
         names = [_host_name(host) for host in hosts]
-        return self._issue([], names, key, now, lifetime, ExtendedKeyUsageOID.SERVER_AUTH)
+        return self._signed(self._leaf([], names, key, now, lifetime).add_extension(_SERVER_USE, critical=False))
 
-    def _issue(
+    def _leaf(
         self,
         attributes: Sequence[x509.NameAttribute[str]],
         names: Sequence[x509.GeneralName],
         key: PublicKey,
         now: datetime,
         lifetime: timedelta,
-        use: x509.ObjectIdentifier,
-    ) -> IssuedCertificate:
+    ) -> x509.CertificateBuilder:
+        """All of a certificate but its use. Raises FailedPrecondition once that of the CA has expired."""
         left = self.certificate.not_valid_after_utc - now
         if left <= timedelta(0):
             raise FailedPrecondition("the certificate of the CA has expired", reason="CA_EXPIRED")
-        lifetime = min(lifetime, left)
-        builder = _builder(x509.Name(attributes), self.certificate.subject, key, now, lifetime)
-        certificate = (
-            builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return (
+            _builder(x509.Name(attributes), self.certificate.subject, key, now, min(lifetime, left))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_LEAF_USE, critical=True)
-            .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=not attributes)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
-                critical=False,
-            )
-            .sign(self._key, hashes.SHA256())
+            .add_extension(issuer_key, critical=False)
         )
+
+    def _signed(self, builder: x509.CertificateBuilder) -> IssuedCertificate:
+        certificate = builder.sign(self._key, hashes.SHA256())
         return IssuedCertificate(
             certificate.public_bytes(Encoding.PEM),
             f"{certificate.serial_number:x}",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from distributor.identity.grants import EVERYTHING, Grants
 from distributor.identity.roles import NO_ROLES, Role, with_included
 from distributor.identity.service_access import ServiceAccess
+from distributor.model.labels import NO_LABELS
 from distributor.model.requester import Requester
 from distributor.model.revocation import Credential
 
@@ -47,7 +49,8 @@ class Caller:
     names the user in `on_behalf_of`. `roles` has those included in others too. `address` is where the call came from,
     without port; if a service forwards the address of its user, that one, and `via` is the service's. `token_ids`
     name the tokens by which the caller is known, for revocation; empty for a certificate. `expires` is when its
-    credentials do, in seconds since the epoch; None if they do not end with the connection.
+    credentials do, in seconds since the epoch; None if they do not end with the connection. `labels` are those that
+    the credential of an agent proves; empty for other callers.
     """
 
     kind: CallerKind
@@ -60,6 +63,7 @@ class Caller:
     expires: float | None = None
     via: str = ""
     basis: Basis = NO_BASIS
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
 
     @property
     def known(self) -> bool:

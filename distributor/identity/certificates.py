@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -12,7 +13,9 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from distributor.errors import Unauthenticated
+from distributor.identity.certificate_labels import labels_in
 from distributor.model.command import AGENT_ID_PATTERN
+from distributor.model.labels import NO_LABELS
 
 TRUST_DOMAIN_PATTERN: Final = re.compile(r"[a-z0-9._-]{1,255}")
 """https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md, section 2.1."""
@@ -44,17 +47,39 @@ class PeerName(NamedTuple):
         return f"{_SCHEME}{trust_domain}/{self.kind}/{self.name}"
 
 
-class PeerIdentity(NamedTuple):
-    """What a certificate says about its holder.
+class Holder(NamedTuple):
+    """Whom a certificate is for.
 
-    `generation` counts the enrolments of an agent; 0 if another CA issued the certificate. `starts` and `expires` are
-    in seconds since the epoch.
+    `generation` counts the enrolments of an agent; 0 if another CA issued the certificate. `labels` are those that the
+    certificate proves.
     """
 
     peer: PeerName
-    generation: int
+    generation: int = 0
+    labels: Mapping[str, str] = NO_LABELS
+
+
+class PeerIdentity(NamedTuple):
+    """What a certificate says. `starts` and `expires` are in seconds since the epoch."""
+
+    holder: Holder
     starts: float
     expires: float
+
+    @property
+    def peer(self) -> PeerName:
+        """Whom it names."""
+        return self.holder.peer
+
+    @property
+    def generation(self) -> int:
+        """The enrolment of an agent; 0 if another CA issued the certificate."""
+        return self.holder.generation
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels that it proves."""
+        return self.holder.labels
 
 
 def identity_of(certificate_pem: bytes, trust_domain: str) -> PeerIdentity:
@@ -117,8 +142,9 @@ def _identity(certificate_pem: bytes, trust_domain: str) -> PeerIdentity:
 
 def identity_in(certificate: x509.Certificate, trust_domain: str) -> PeerIdentity:
     """The same for a parsed certificate. Raises Unauthenticated, and ValueError for one that is malformed inside."""
+    extensions = certificate.extensions
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         raise refused("it has no subject alternative name") from None
     if len(names) != 1:
@@ -127,11 +153,17 @@ def identity_in(certificate: x509.Certificate, trust_domain: str) -> PeerIdentit
     if not isinstance(name, x509.UniformResourceIdentifier):
         raise refused("its subject alternative name is not a URI")
     return PeerIdentity(
-        parsed_name(name.value, trust_domain),
-        _generation(certificate),
+        Holder(parsed_name(name.value, trust_domain), _generation(certificate), _labels(extensions)),
         certificate.not_valid_before_utc.timestamp(),
         certificate.not_valid_after_utc.timestamp(),
     )
+
+
+def _labels(extensions: x509.Extensions) -> Mapping[str, str]:
+    try:
+        return labels_in(extensions)
+    except ValueError as error:
+        raise refused(str(error)) from error
 
 
 def _generation(certificate: x509.Certificate) -> int:

@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from fnmatch import translate
 from functools import cached_property, lru_cache
 from re import Pattern, compile
-from types import MappingProxyType
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
-
-NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @lru_cache(maxsize=1_024)

@@ -14,9 +14,9 @@ from distributor.errors import Aborted, FailedPrecondition, Unauthenticated
 from distributor.identity.authority import Authority
 from distributor.identity.certificates import (
     MAX_CERTIFICATE_BYTES,
+    Holder,
     PeerIdentity,
     PeerKind,
-    PeerName,
     identity_in,
     refused,
 )
@@ -54,12 +54,11 @@ class Issuer:
             return b""
         return x509.load_pem_x509_certificate(self.server_ca).public_bytes(Encoding.DER)
 
-    def issue(self, agent_id: str, generation: int, request_pem: bytes, now: float) -> AgentCertificate:
+    def issue(self, holder: Holder, request_pem: bytes, now: float) -> AgentCertificate:
         """Issue a certificate for the key of a request. Raises InvalidArgument, and FailedPrecondition."""
         key = requested_key(request_pem)
-        name = PeerName(PeerKind.AGENT, agent_id)
         at = datetime.fromtimestamp(now, UTC)
-        issued = self._authority.issue_peer(name, self.trust_domain, key, at, self._lifetime, generation)
+        issued = self._authority.issue_peer(holder, self.trust_domain, key, at, self._lifetime)
         return AgentCertificate(issued.pem, now, issued.expires)
 
     def challenge(self, certificate_pem: bytes, now: float) -> bytes:

@@ -20,6 +20,8 @@ from distributor.identity.grant_claims import NOTHING, grants_of
 from distributor.identity.grants import EVERYTHING, Grants
 from distributor.identity.roles import NO_ROLES, Role, with_included
 from distributor.identity.token_keys import KeyRing, TokenKey, fingerprint
+from distributor.model.command import InvalidField
+from distributor.model.labels import NO_LABELS, credential_labels
 
 MAX_TOKEN_CHARACTERS: Final = 7_168
 """The token of a delegate and that of its user fit into the metadata of a call."""
@@ -50,9 +52,9 @@ class TokenRules(NamedTuple):
 
 
 class Token(NamedTuple):
-    """The claims of a verified token. Times are in seconds since the epoch. An agent has no roles and no grants.
+    """The claims of a verified token. Times are in seconds since the epoch.
 
-    `key` is the fingerprint of the key that signed it.
+    An agent has no roles and no grants; nobody else has labels. `key` is the fingerprint of the key that signed it.
     """
 
     kind: CallerKind
@@ -63,10 +65,14 @@ class Token(NamedTuple):
     roles: frozenset[Role]
     grants: Grants
     key: str
+    labels: Mapping[str, str] = NO_LABELS
 
 
 class NewToken(NamedTuple):
-    """A token to mint; times in seconds since the epoch. An agent's token has neither roles nor grants."""
+    """A token to mint; times in seconds since the epoch.
+
+    An agent's token has neither roles nor grants, and nobody else's has labels.
+    """
 
     kind: CallerKind
     subject: str
@@ -74,6 +80,7 @@ class NewToken(NamedTuple):
     expires: int
     roles: Sequence[Role] = ()
     grants: Grants = EVERYTHING
+    labels: Mapping[str, str] = NO_LABELS
 
 
 class Revoked(NamedTuple):
@@ -188,12 +195,14 @@ def mint(key: TokenKey, rules: TokenRules, new: NewToken) -> str:
     }
     if new.kind is CallerKind.SERVICE:
         claims["kind"] = new.kind
+    if new.labels:
+        claims["labels"] = dict(new.labels)
     if (grants := new.grants.documents()) is not None:
         claims["grants"] = grants
     token = jwt.encode(claims, key.key, algorithm=key.algorithm, headers={"kid": key.key_id})
     if len(token) > MAX_TOKEN_CHARACTERS:
         raise ConfigurationError(
-            f"the token would be over {MAX_TOKEN_CHARACTERS:,} characters; use fewer grants", field="grants"
+            f"the token would be over {MAX_TOKEN_CHARACTERS:,} characters; use fewer grants or labels", field="grants"
         )
     return token
 
@@ -249,7 +258,7 @@ def _token_of(claims: Mapping[str, Any], key: str, rules: TokenRules, now: float
     if AGENT_ROLE in words:
         if len(words) > 1:
             raise refused("the token of an agent must have no other role")
-        return Token(CallerKind.AGENT, subject, token_id, issued, expires, NO_ROLES, NOTHING, key)
+        return Token(CallerKind.AGENT, subject, token_id, issued, expires, NO_ROLES, NOTHING, key, _labels(claims))
     roles = with_included({role for word, role in _ROLES.items() if word in words})
     return Token(_kind(claims, roles), subject, token_id, issued, expires, roles, _grants(claims), key)
 
@@ -302,6 +311,15 @@ def _kind(claims: Mapping[str, Any], roles: frozenset[Role]) -> CallerKind:
     if kind not in (CallerKind.USER, CallerKind.SERVICE):
         raise refused("the token's kind must be user or service")
     return CallerKind(kind)
+
+
+def _labels(claims: Mapping[str, Any]) -> Mapping[str, str]:
+    if "labels" not in claims:
+        return NO_LABELS
+    try:
+        return credential_labels(claims["labels"])
+    except InvalidField as error:
+        raise refused(f"the token's {error}") from error
 
 
 def _grants(claims: Mapping[str, Any]) -> Grants:

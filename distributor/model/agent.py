@@ -85,7 +85,8 @@ class AgentHello(NamedTuple):
     instance_id: str
     capacity: int
     types: tuple[str, ...]
-    labels: dict[str, str]
+    labels: Mapping[str, str]
+    """Once its credential is known, those that count."""
     version: str
     held: tuple[HeldCommand, ...]
     accepts_gzip: bool = False

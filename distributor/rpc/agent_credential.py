@@ -10,6 +10,7 @@ from distributor.dispatch.revocations import Lapse
 from distributor.errors import PermissionDenied
 from distributor.identity.caller import Caller
 from distributor.identity.certificates import PeerIdentity, identity_of
+from distributor.model.labels import AgentLabels
 from distributor.model.revocation import Credential
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_stream import AgentStream
@@ -53,6 +54,14 @@ def check_agent_is_caller(agent_id: str, caller: Caller, peer: str) -> None:
             reason="AGENT_ID_MISMATCH",
             field="hello.agent_id",
         )
+
+
+def log_overruled_labels(agent_id: str, labels: AgentLabels) -> None:
+    """Warn of labels in a Hello that do not count. Names only: they are those of settings and credentials."""
+    if labels.unproven:
+        logger.warning("labels need proof by the agent's credential", agent_id=agent_id, labels=list(labels.unproven))
+    if labels.overruled:
+        logger.warning("labels differ from the agent's credential", agent_id=agent_id, labels=list(labels.overruled))
 
 
 class StreamEnd:

@@ -28,12 +28,18 @@ from distributor.model.agent_session import MAX_UNACKNOWLEDGED_OUTPUT_BYTES, Age
 from distributor.model.audit_entry import AuditActor, AuditEntry, AuditEvent, Detail
 from distributor.model.delivery import NOT_DELIVERED, Release
 from distributor.model.in_flight import InFlight
+from distributor.model.labels import AgentLabels, agent_labels
 from distributor.model.output_flow import OutputFlow
 from distributor.model.revocation import Credential
 from distributor.observability.logging import get_logger
 from distributor.rpc.agent_admission import AgentAdmission
 from distributor.rpc.agent_connects import AgentConnects
-from distributor.rpc.agent_credential import StreamEnd, agent_credential, check_agent_is_caller
+from distributor.rpc.agent_credential import (
+    StreamEnd,
+    agent_credential,
+    check_agent_is_caller,
+    log_overruled_labels,
+)
 from distributor.rpc.agent_messages import agent_hello
 from distributor.rpc.agent_stream import AgentStream, Context, monotonic_ms
 from distributor.rpc.attach_pace import AttachPace
@@ -119,10 +125,13 @@ class AgentGateway(AgentGatewayServiceServicer):
             with self.revocations.guard(credential, end):
                 hello = await self._hello(context)
                 check_agent_is_caller(hello.agent_id, caller, hello.peer)
+                labels = agent_labels(hello.labels, caller.labels, self._settings.verified_labels)
                 with self._admission.agent(hello.agent_id):
-                    await self._serve(hello, context, credential, end)
+                    await self._serve(hello._replace(labels=labels.effective), labels, context, credential, end)
 
-    async def _serve(self, hello: AgentHello, context: Context, credential: Credential, end: StreamEnd) -> None:
+    async def _serve(
+        self, hello: AgentHello, labels: AgentLabels, context: Context, credential: Credential, end: StreamEnd
+    ) -> None:
         hello_read_at = monotonic_ms()
         attached = await self._attach(hello)
         session = _session(hello, attached, unacknowledged_output_bytes(self._settings))
@@ -135,9 +144,11 @@ class AgentGateway(AgentGatewayServiceServicer):
         stream.at_rest = self.at_rest
         stream.labels, stream.knows_halts, stream.stop = hello.labels, hello.knows_halts, attached.stop
         if self.enrolments is not None:
-            stream.renew_certificate = certificate_renewal(self.enrolments, credential, host_of(hello.peer))
+            stream.renew_certificate = certificate_renewal(
+                self.enrolments, credential, labels.proven, host_of(hello.peer)
+            )
         stream.last_checkpoint, stream.told_checkpoint = self.last_checkpoint, hello.checkpoint
-        stream.welcome(self._welcome(hello, attached))
+        stream.welcome(self._welcome(hello, attached, labels))
         older = self._registry.add(stream)
         if older is not None:
             older.end(CloseReason.SUPERSEDED)
@@ -151,6 +162,7 @@ class AgentGateway(AgentGatewayServiceServicer):
             # It began while the session was opened.
             stream.drain(reconnect_after_seconds=0.0)
         logger.info("agent attached", agent_id=hello.agent_id, epoch=attached.epoch)
+        log_overruled_labels(hello.agent_id, labels)
         self._note(AuditEvent.AGENT_CONNECTED, session, hello.peer)
         if self.witnesses is not None:
             self.witnesses.said(hello.agent_id, hello.checkpoint)
@@ -279,7 +291,7 @@ class AgentGateway(AgentGatewayServiceServicer):
                 )
         return agent_hello(request.hello)._replace(peer=context.peer())
 
-    def _welcome(self, hello: AgentHello, attached: Attached) -> pb.Welcome:
+    def _welcome(self, hello: AgentHello, attached: Attached, labels: AgentLabels) -> pb.Welcome:
         settings = self._settings
         welcome = pb.Welcome(
             epoch=attached.epoch,
@@ -289,6 +301,7 @@ class AgentGateway(AgentGatewayServiceServicer):
                 max_unacknowledged_output_bytes=unacknowledged_output_bytes(settings),
             ),
             server_version=f"distributor {distributor.__version__}",
+            overruled_labels=(*labels.unproven, *labels.overruled),
             accepts_gzip=self.packer.enabled,
         )
         if attached.stop is not None and hello.knows_halts:

@@ -121,7 +121,7 @@ class AgentStream:
         self.accepts_gzip = False
         """Whether the agent accepts compressed messages."""
         self.labels: Mapping[str, str] = {}
-        """The labels of its Hello."""
+        """The labels that count."""
         self.last_checkpoint: Callable[[], str] = str
         """Returns the last checkpoint of the audit trail, "" if there is none."""
         self.told_checkpoint = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from distributor.dispatch.enrolment import Enrolments
@@ -27,12 +27,17 @@ def certificate_message(certificate: AgentCertificate, server_ca: bytes) -> pb.C
     return message
 
 
-def certificate_renewal(enrolments: Enrolments, credential: Credential, peer: str) -> RenewCertificate:
-    """Renews the certificate of an agent attached from the address `peer`. Answers errors, too: the stream goes on."""
+def certificate_renewal(
+    enrolments: Enrolments, credential: Credential, labels: Mapping[str, str], peer: str
+) -> RenewCertificate:
+    """Renews the certificate of an agent attached from the address `peer`. Answers errors, too: the stream goes on.
+
+    `labels` are those that the present certificate proves.
+    """
 
     def renew(request_pem: bytes) -> gateway.CertificateReply:
         try:
-            certificate = enrolments.renew_attached(credential, request_pem, peer)
+            certificate = enrolments.renew_attached(credential, labels, request_pem, peer)
             return gateway.CertificateReply(certificate=certificate_message(certificate, enrolments.issuer.server_ca))
         except DistributorError as error:
             return _refused(error.reason.lower(), str(error))

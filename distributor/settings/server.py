@@ -17,6 +17,7 @@ from distributor.settings.caller_limits import CallerLimitSettings
 from distributor.settings.connection_limits import GrpcLimitSettings, HttpLimitSettings
 from distributor.settings.credential_limits import CredentialLimitSettings
 from distributor.settings.enrolment import EnrolmentSettings
+from distributor.settings.labels import LabelSettings
 from distributor.settings.policy import PolicySettings
 from distributor.settings.tls import ServerTls
 from distributor.settings.tokens import TokenSettings
@@ -42,6 +43,7 @@ class ServerSettings(
     ServerTls,
     EnrolmentSettings,
     TokenSettings,
+    LabelSettings,
     PolicySettings,
     AuditSettings,
     ValkeyTls,
@@ -204,6 +206,8 @@ class ServerSettings(
         yield from _must_exceed(self, "offline_after", "heartbeat_interval", "or every agent goes offline")
         yield from self._shared_addresses()
         yield from self._message_room()
+        if self.verified_labels and not self.authenticates:
+            yield "verified_labels needs authentication: set client_ca, or a key that verifies tokens"
         if self.durability == "replicated" and not self.valkey_url:
             yield "durability replicated needs a valkey_url: the embedded Valkey has no replicas"
         if self.retry_most < self.retry_first:

@@ -37,7 +37,7 @@ class ValkeySessionStore:
             hello.instance_id,
             hello.capacity,
             ",".join(hello.types),
-            json.dumps(hello.labels),
+            json.dumps(dict(hello.labels)),
             hello.version,
             policy.offline_after_ms,
             policy.session_ttl_ms,

@@ -876,6 +876,7 @@ class Welcome(_message.Message):
     VERDICTS_FIELD_NUMBER: _builtins.int
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
     HALT_FIELD_NUMBER: _builtins.int
+    OVERRULED_LABELS_FIELD_NUMBER: _builtins.int
     ACCEPTS_GZIP_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Increases with each session of this agent."""
@@ -897,6 +898,12 @@ class Welcome(_message.Message):
     def halt(self) -> Global___Halt:
         """An emergency stop is in force for this agent."""
 
+    @_builtins.property
+    def overruled_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of labels in the Hello that do not count as sent: the credential gives them another value, or this server
+        takes them from credentials only.
+        """
+
     def __init__(
         self,
         *,
@@ -907,11 +914,12 @@ class Welcome(_message.Message):
         verdicts: _abc.Iterable[Global___HeldCommandVerdict] | None = ...,
         server_version: _builtins.str = ...,
         halt: Global___Halt | None = ...,
+        overruled_labels: _abc.Iterable[_builtins.str] | None = ...,
         accepts_gzip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["halt", b"halt", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "start_within", b"start_within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "epoch", b"epoch", "halt", b"halt", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "server_version", b"server_version", "start_within", b"start_within", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepts_gzip", b"accepts_gzip", "epoch", b"epoch", "halt", b"halt", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "overruled_labels", b"overruled_labels", "server_version", b"server_version", "start_within", b"start_within", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

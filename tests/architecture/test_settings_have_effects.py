@@ -16,6 +16,7 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "ca_key": "test_an_outside_ca_issues_elsewhere",
         "certificate_lifetime": "test_the_lifetime_is_a_setting",
         "renewal_grace": "test_the_grace_is_a_setting",
+        "verified_labels": "test_labels_that_need_proof_are_not_taken_from_a_hello",
         "agent_servers": "test_agents_are_sent_where_they_can_connect",
         "caller_call_rate": "test_a_caller_that_calls_too_fast_is_told_when_to_come_back",
         "caller_command_rate": "test_a_caller_that_queues_too_fast_is_told_when_to_come_back",

@@ -195,6 +195,17 @@ MUTATIONS: Final = (
         "tests/integration/bridge/test_sessions.py::test_the_cookie_is_nothing_from_another_origin",
     ),
     Mutation(
+        "an agent chooses the labels of its credential",
+        (
+            Edit(
+                "distributor/rpc/agent_gateway.py",
+                "hello._replace(labels=labels.effective), labels",
+                "hello, labels",
+            ),
+        ),
+        "tests/integration/rpc/test_agent_labels.py::test_a_stolen_agent_does_not_leave_the_stop_of_its_label",
+    ),
+    Mutation(
         "a revoked token keeps its connection",
         (
             Edit(

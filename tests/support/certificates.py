@@ -108,10 +108,11 @@ class CertificateMaker:
         lifetime: timedelta = HOUR,
         common_name: str = "",
         key: ec.EllipticCurvePrivateKey | None = None,
+        extension: x509.ExtensionType | None = None,
     ) -> Issued:
         """A certificate with any names: URIs, and host names or IP addresses. `valid_from` is a minute ago by default.
 
-        Without names, it has no subject alternative name at all.
+        Without names, it has no subject alternative name at all. `extension` is one more, not critical.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         starts = valid_from or datetime.now(UTC) - timedelta(minutes=1)
@@ -135,6 +136,8 @@ class CertificateMaker:
         names = [*(x509.UniformResourceIdentifier(uri) for uri in uris), *map(_host_name, hosts)]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not attributes)
+        if extension is not None:
+            builder = builder.add_extension(extension, critical=False)
         certificate = builder.sign(self.key, hashes.SHA256())
         return Issued(certificate.public_bytes(Encoding.PEM), private_pem(key), self.pem)
 

@@ -82,6 +82,17 @@ async def test_an_agent_enrols_and_connects(server: IssuingServer, tmp_path: Pat
         agent.stop()
 
 
+async def test_an_agent_is_told_that_its_labels_do_not_count(server: IssuingServer, tmp_path: Path) -> None:
+    agent = agent_with(await enrolled(server, tmp_path))
+    agent.labels = {"site": "berlin", "line": "1"}
+    event = "the server takes these labels from the agent's credential only"
+    with capture_logs() as logs:
+        async with background(agent.serve()):
+            await until(lambda: any(line["event"] == event for line in logs))
+            agent.stop()
+    assert [line["labels"] for line in logs if line["event"] == event] == [("site",)]
+
+
 async def test_the_server_must_have_the_certificate_of_the_token(
     server: IssuingServer, valkey_url: str, tmp_path: Path
 ) -> None:

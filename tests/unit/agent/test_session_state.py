@@ -46,6 +46,15 @@ def test_hello_says_who_the_agent_is_and_what_it_holds() -> None:
     assert [(c.command_id, c.lease_id, c.output_offset) for c in hello.unacknowledged] == [("done", "lease-d", 2)]
 
 
+def test_labels_that_the_server_overrules_are_those_of_the_hello() -> None:
+    state = SessionState(PROFILE, CommandRecord())
+    state.hello(0.0)
+    message = welcome()
+    message.welcome.overruled_labels[:] = ["rack", "zone"]
+    (action, *_) = state.receive(message, 0.0)
+    assert action == SessionOpened(1, "", ("zone",))
+
+
 def test_nothing_is_sent_before_the_welcome() -> None:
     record = CommandRecord()
     record.start("a", "lease")

@@ -62,7 +62,7 @@ def test_what_is_not_given_is_left_to_the_other_sources(
         ("--capacity=0", "--capacity must be greater than or equal to 1"),
         ("--orphan-after=29", "--orphan-after must be 0, or at least 30: a server answers every heartbeat interval"),
         ("--server=nowhere", "must be host:port"),
-        ("--label=nothing", "--label must be name=value, not 'nothing'"),
+        ("--label=nothing", "--label must be NAME=VALUE, not 'nothing'"),
         ("--agent=", "--agent must be 1 to 128"),
         ("--label=a=b|--label=a=c", "--label has the name 'a' twice"),
         ("--no-such", "command-agent: No such option '--no-such'."),

@@ -16,6 +16,7 @@ from distributor.errors import ConfigurationError
 from distributor.settings import load_agent_settings
 from distributor.settings.agent import hostname_as_agent_id
 from tests.support.certificates import CertificateMaker
+from tests.support.own_logs import own_logs
 
 PEER = CertificateMaker().agent("press-7")
 
@@ -43,9 +44,16 @@ def test_an_enrolled_agent_needs_no_settings() -> None:
 
 def test_settings_come_first() -> None:
     enrolled("press-7")
-    agent = built(server="b.example:1", labels={"line": "2"})
+    agent = built(server="b.example:1")
     assert agent.server == "b.example:1"
-    assert agent.labels == {"site": "lab", "line": "2"}
+
+
+def test_labels_of_the_enrolment_overrule_those_of_the_settings() -> None:
+    enrolled("press-7")
+    with own_logs() as logs:
+        agent = built(labels={"site": "lab", "line": "2", "rack": "7"})
+    assert [line["labels"] for line in logs if line["log_level"] == "warning"] == [["line"]]
+    assert agent.labels == {"site": "lab", "line": "1", "rack": "7"}
 
 
 def test_credentials_in_the_settings_replace_those_of_the_enrolment(tmp_path: Path) -> None:

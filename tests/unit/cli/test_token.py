@@ -67,6 +67,12 @@ def test_grants_narrow_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not minted("--subject=a", "--grants=[]").grants.permit_agent("x", {})
 
 
+def test_a_token_of_an_agent_has_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTRIBUTOR_TOKEN_KEY", KEY)
+    token = minted("--agent=web-1", "--label=site=berlin", "--label=note=a=b")
+    assert (token.subject, token.labels) == ("web-1", {"site": "berlin", "note": "a=b"})
+
+
 def test_a_key_is_chosen_by_its_id(tmp_path: Path) -> None:
     keys = [tmp_path / name for name in ("new", "old")]
     for place, path in enumerate(keys):
@@ -147,6 +153,10 @@ def test_help_and_version_are_data() -> None:
         (["token", "--subject=a", "--grants={}"], {"TOKEN_KEY": KEY}, "--grants: grants must be a list"),
         (["token", "--subject=a", '--grants=[{"agent":[]}]'], {"TOKEN_KEY": KEY}, "grants[0].agent"),
         (["token", "--subject=a", "--on-label=x"], {"TOKEN_KEY": KEY}, "--on-label must be NAME=VALUE"),
+        (["token", "--subject=a", "--on-label=x=1", "--on-label=x=2"], {"TOKEN_KEY": KEY}, "has the name 'x' twice"),
+        (["token", "--subject=a", "--label=x=1"], {"TOKEN_KEY": KEY}, "--label is for tokens of agents"),
+        (["token", "--agent=a", "--label=x"], {"TOKEN_KEY": KEY}, "--label must be NAME=VALUE, not 'x'"),
+        (["token", "--agent=a", "--label=x=\n"], {"TOKEN_KEY": KEY}, "--label must be printable"),
         (["token", "--subject=a", "--key-id=x"], {"TOKEN_KEY": KEY}, "--key-id must be one of"),
         (["serve", "--no-such"], {}, "distributor: No such option '--no-such'."),
         (["serv"], {}, "distributor: No such command 'serv'. Did you mean 'serve'?"),

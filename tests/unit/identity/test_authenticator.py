@@ -7,7 +7,7 @@ import pytest
 from distributor.errors import PermissionDenied, ResourceExhausted, Unauthenticated
 from distributor.identity.authenticator import ON_BEHALF_OF, Authenticator, Transport, certificate_reader
 from distributor.identity.caller import Caller, CallerKind
-from distributor.identity.certificates import PeerIdentity, PeerKind, PeerName
+from distributor.identity.certificates import Holder, PeerIdentity, PeerKind, PeerName
 from distributor.identity.credential_attempts import CredentialAttempts
 from distributor.identity.grants import Grant, Grants
 from distributor.identity.roles import NO_ROLES, Role
@@ -30,8 +30,9 @@ def of_certificate(transport: Transport) -> PeerIdentity | None:
     verified = transport()
     if "identity" not in verified:
         return None
-    kind, name = (part.decode() for part in verified["identity"])
-    return PeerIdentity(PeerName(PeerKind(kind), name), 0, 0.0, 2_100_000_000.0)
+    kind, name, *labels = (part.decode() for part in verified["identity"])
+    holder = Holder(PeerName(PeerKind(kind), name), 0, dict(label.split("=") for label in labels))
+    return PeerIdentity(holder, 0.0, 2_100_000_000.0)
 
 
 AUTHENTICATOR = Authenticator(TokenVerifier(key_ring([KEY], []), RULES), of_certificate, SERVICES.get)
@@ -78,6 +79,25 @@ async def test_a_certificate_says_who_calls() -> None:
     service = await who(identity="service/reports")
     assert service is not None
     assert (service.kind, service.roles, service.grants) == (CallerKind.SERVICE, *SERVICES["reports"])
+
+
+async def test_labels_of_an_agent_come_from_its_credential() -> None:
+    by_token = await who(bearer(roles=["agent"], scope="", sub="web-1", labels={"site": "lab"}))
+    assert by_token is not None
+    assert by_token.labels == {"site": "lab"}
+    by_certificate = await who(identity="agent/web-1/site=lab")
+    assert by_certificate is not None
+    assert by_certificate.labels == {"site": "lab"}
+    service = await who(identity="service/reports/site=lab")
+    assert service is not None
+    assert service.labels == {}
+
+
+async def test_callers_are_equal_and_hashable_with_labels() -> None:
+    first, second = [await who(identity="agent/web-1/site=lab") for _ in range(2)]
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != await who(identity="agent/web-1")
 
 
 async def test_a_service_without_a_table_may_do_nothing() -> None:

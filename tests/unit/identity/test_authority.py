@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from distributor.errors import ConfigurationError, FailedPrecondition, InvalidArgument
 from distributor.identity.authority import Authority
-from distributor.identity.certificates import BACKDATED, PeerKind, PeerName, identity_of
+from distributor.identity.certificates import BACKDATED, Holder, PeerKind, PeerName, identity_of
 from distributor.identity.private_keys import new_key, private_key, private_pem
 from distributor.identity.signing_requests import requested_key, signing_request
 from tests.support.certificates import CertificateMaker, request_pem
@@ -26,7 +26,7 @@ CA = Authority.create(NOW)
 def test_it_issues_for_the_identity_it_is_given_and_ignores_names_in_the_request() -> None:
     key = new_key()
     request = request_pem(["spiffe://distributor/agent/press-8"], key)
-    issued = CA.issue_peer(AGENT, "distributor", requested_key(request), NOW, DAY, generation=3)
+    issued = CA.issue_peer(Holder(AGENT, 3), "distributor", requested_key(request), NOW, DAY)
     identity = identity_of(issued.pem, "distributor")
     assert identity.peer == AGENT
     assert identity.generation == 3
@@ -38,7 +38,7 @@ def test_it_issues_for_the_identity_it_is_given_and_ignores_names_in_the_request
 
 
 def test_an_agents_certificate_is_for_clients_only() -> None:
-    issued = CA.issue_peer(AGENT, "distributor", new_key().public_key(), NOW, DAY)
+    issued = CA.issue_peer(Holder(AGENT), "distributor", new_key().public_key(), NOW, DAY)
     certificate = x509.load_pem_x509_certificate(issued.pem)
     uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(uses) == [ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -47,21 +47,21 @@ def test_an_agents_certificate_is_for_clients_only() -> None:
 
 def test_a_long_agent_id_has_a_certificate_too() -> None:
     name = PeerName(PeerKind.AGENT, "a" * 128)
-    issued = CA.issue_peer(name, "distributor", new_key().public_key(), NOW, DAY, generation=1)
+    issued = CA.issue_peer(Holder(name, 1), "distributor", new_key().public_key(), NOW, DAY)
     assert identity_of(issued.pem, "distributor").peer == name
 
 
 def test_serial_numbers_do_not_repeat() -> None:
     key = new_key().public_key()
-    assert len({CA.issue_peer(AGENT, "distributor", key, NOW, DAY).serial for _ in range(20)}) == 20
+    assert len({CA.issue_peer(Holder(AGENT), "distributor", key, NOW, DAY).serial for _ in range(20)}) == 20
 
 
 def test_no_certificate_outlives_the_ca() -> None:
     short = Authority.create(NOW, DAY)
     key = new_key().public_key()
-    assert short.issue_peer(AGENT, "distributor", key, NOW, 9 * DAY).expires == (NOW + DAY).timestamp()
+    assert short.issue_peer(Holder(AGENT), "distributor", key, NOW, 9 * DAY).expires == (NOW + DAY).timestamp()
     with pytest.raises(FailedPrecondition) as caught:
-        short.issue_peer(AGENT, "distributor", key, NOW + 2 * DAY, DAY)
+        short.issue_peer(Holder(AGENT), "distributor", key, NOW + 2 * DAY, DAY)
     assert caught.value.reason == "CA_EXPIRED"
 
 

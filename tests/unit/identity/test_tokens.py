@@ -70,6 +70,33 @@ def test_a_token_of_an_agent_has_no_role_and_no_grant() -> None:
     token = verifier().verify(minted(kind=CallerKind.AGENT, subject="web-1", roles=[]), NOW)
     assert (token.kind, token.subject, token.roles) == (CallerKind.AGENT, "web-1", NO_ROLES)
     assert not token.grants.permit_agent("web-1", {})
+    assert token.labels == {}
+
+
+def test_a_token_of_an_agent_may_have_labels() -> None:
+    labels = {"site": "lab", "line": "1"}
+    token = verifier().verify(minted(kind=CallerKind.AGENT, subject="web-1", roles=[], labels=labels), NOW)
+    assert token.labels == labels
+
+
+def test_labels_of_others_say_nothing() -> None:
+    assert verifier().verify(signed(labels={"site": "lab"})).labels == {}
+    assert verifier().verify(signed(labels=["of", "another", "program"])).labels == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        (None, "must be an object"),
+        ("site=lab", "must be an object"),
+        ({"site": 1}, "must be an object"),
+        ({"site": "\ud800"}, "printable"),
+        ({str(place): "" for place in range(21)}, "the limit is 20"),
+    ],
+)
+def test_labels_that_will_not_do(labels: object, why: str) -> None:
+    with pytest.raises(Unauthenticated, match=why):
+        verifier().verify(signed(roles=["agent"], scope="", sub="web-1", labels=labels))
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,10 @@ def test_a_constructor_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> 
             "offline_after (9.5 s) must be more than heartbeat_interval (10 s), or every agent goes offline",
         ),
         ({"durability": "replicated"}, "durability replicated needs a valkey_url: the embedded Valkey has no replicas"),
+        (
+            {"verified_labels": ["site"]},
+            "verified_labels needs authentication: set client_ca, or a key that verifies tokens",
+        ),
         ({"retry_first": 61.0}, "retry_most (60 s) must not be less than retry_first (61 s)"),
         (
             {"queue_full": "drop", "queue_limit": 10_001},
