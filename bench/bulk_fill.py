@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from bench.findings import BenchFailed
 from bench.load import queue_request
-from distributor.app.server_parts import Stores, stores_on
+from distributor.app.server_stores import Stores, stores_on
 from distributor.model.agent import AgentHello
 from distributor.model.delivery import ClaimRequest, Completion, CompletionOutcome, OutputPiece, Progress
 from distributor.model.ids import CommandIdMint

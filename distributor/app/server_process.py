@@ -14,7 +14,8 @@ from distributor.app.certificate_watch import CertificateWatch
 from distributor.app.lifespan import Lifespan, Loop
 from distributor.app.preflight import check_addresses
 from distributor.app.server_endpoints import check_exposure, grpc_listeners, server_certificates
-from distributor.app.server_parts import DEFAULT_TIMING, ServerParts, server_parts, stores_on
+from distributor.app.server_parts import DEFAULT_TIMING, ServerParts, server_parts
+from distributor.app.server_stores import stores_on
 from distributor.app.signals import StopSignals
 from distributor.app.timing import ServerTiming
 from distributor.app.valkey_address import valkey_address, valkey_certificates
