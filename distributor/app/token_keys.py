@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
+from distributor.app.key_set_fetch import fetched_keys
 from distributor.errors import ConfigurationError, Unavailable
-from distributor.identity.jwks import MAX_JWKS_BYTES, keys_of
 from distributor.identity.token_keys import KeyRing, TokenKey, key_ring
 from distributor.identity.tokens import Revoked, TokenRules, TokenVerifier
 from distributor.observability.logging import get_logger
 from distributor.observability.outage import Outage
-from distributor.settings import is_loopback
 from distributor.settings.tokens import TokenSettings
+from distributor.tasks import first_of
 
 logger = get_logger()
 
 FILE_CHECK_SECONDS: Final = 2.0
-FETCH_TIMEOUT_SECONDS: Final = 5.0
 REFETCH_SECONDS: Final = 30.0
 """Minimum time between fetches because of unknown keys, whatever callers send."""
 RETRY_SECONDS: Final = 15.0
@@ -58,7 +54,15 @@ class TokenKeys:
         await self.run_once(self._clock())
 
     async def run(self) -> None:
-        """Keep the keys current until cancelled."""
+        """Keep the keys current until cancelled. An issuer that is slow does not delay the files."""
+        await first_of(self._run_files(), self._run_fetches())
+
+    async def _run_files(self) -> None:
+        while True:
+            await asyncio.sleep(FILE_CHECK_SECONDS)
+            await self._read_files()
+
+    async def _run_fetches(self) -> None:
         while True:
             self._wanted.clear()
             try:
@@ -66,14 +70,16 @@ class TokenKeys:
                     await self._wanted.wait()
             except TimeoutError:
                 pass
-            await self.run_once(self._clock())
+            await self._fetch_if_due(self._clock())
 
     async def run_once(self, now: float) -> None:
         """Read what has changed or is due at `now`, a monotonic time in seconds."""
         await self._read_files()
+        await self._fetch_if_due(now)
+
+    async def _fetch_if_due(self, now: float) -> None:
         if self._settings.jwks_url and now >= self._fetch_due:
             await self._fetch(now)
-        self.verifier.use(self._ring.with_keys(self._fetched))
 
     def _refetch(self) -> bool:
         """Have the key set fetched for a token of an unknown key; False if that was done lately."""
@@ -94,51 +100,23 @@ class TokenKeys:
             self._files.failed(error)
             return
         self._stamps = stamps
+        self._use()
         self._files.recovered()
         logger.info("token keys changed", key_ids=[key.key_id for key in self._ring.keys if key.key_id])
 
     async def _fetch(self, now: float) -> None:
         try:
-            self._fetched = await asyncio.to_thread(_fetched_keys, self._settings.jwks_url)
+            self._fetched = await asyncio.to_thread(fetched_keys, self._settings.jwks_url)
         except Unavailable as error:
             self._url.failed(error)
             self._fetch_due = now + min(RETRY_SECONDS, self._settings.jwks_interval)
         else:
+            self._use()
             self._url.recovered()
             self._fetch_due = now + self._settings.jwks_interval
 
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect could lead to plain http, or to a host inside."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-def _fetched_keys(url: str) -> tuple[TokenKey, ...]:
-    """Fetch a key set. Blocks for up to about three times FETCH_TIMEOUT_SECONDS. Raises Unavailable."""
-    handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
-    if is_loopback(urlsplit(url).hostname or ""):
-        handlers.append(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(url, headers={"Accept": "application/jwk-set+json, application/json"})
-    try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=FETCH_TIMEOUT_SECONDS) as response:
-            document = _body(response)
-    except (OSError, ValueError) as error:
-        why = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise Unavailable(f"the key set of jwks_url cannot be read: {why}") from error
-    return keys_of(document)
-
-
-def _body(response: Any) -> bytes:
-    """At most MAX_JWKS_BYTES and one more. Raises TimeoutError if it trickles in."""
-    deadline = time.monotonic() + FETCH_TIMEOUT_SECONDS
-    body = bytearray()
-    while len(body) <= MAX_JWKS_BYTES and (piece := response.read1(MAX_JWKS_BYTES + 1 - len(body))):
-        body += piece
-        if time.monotonic() > deadline:
-            raise TimeoutError("it was not sent in time")
-    return bytes(body)
+    def _use(self) -> None:
+        self.verifier.use(self._ring.with_keys(self._fetched))
 
 
 def _ring_of(settings: TokenSettings) -> KeyRing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,11 @@ MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
 """Verifying with a larger key takes milliseconds."""
 MAX_KEYS: Final = 32
-"""Keys in a ring: a token without a key id is tried with each key of its algorithm."""
+"""Keys in a ring."""
+MAX_UNNAMED: Final = 8
+"""Keys without an id of one algorithm: each may have signed any token."""
+MAX_CHECKS: Final = MAX_UNNAMED + 2
+"""Signatures that a token may cost: with all keys without an id, and those that it names."""
 SHARED_ALGORITHM: Final = "HS256"
 
 
@@ -38,12 +43,13 @@ class KeyRing(NamedTuple):
     signing: TokenKey | None = None
 
     def candidates(self, algorithm: str, key_id: str) -> list[TokenKey]:
-        """The keys that may have signed a token; `key_id` is empty if the token names none."""
-        return [
+        """The keys that may have signed a token, those that it names first; `key_id` is empty if it names none."""
+        fits = [
             key
             for key in self.keys
             if key.algorithm == algorithm and (not key_id or not key.key_id or key.key_id == key_id)
         ]
+        return sorted(fits, key=lambda key: not key.key_id)
 
     def with_keys(self, more: Iterable[TokenKey]) -> KeyRing:
         """This ring with further keys that verify."""
@@ -59,6 +65,14 @@ def key_ring(shared: Iterable[str], public_pems: Iterable[tuple[str, bytes]]) ->
     keys = (*own, *(_public_key(name, pem) for name, pem in public_pems))
     if len(keys) > MAX_KEYS:
         raise ConfigurationError(f"{len(keys)} token keys are set, the limit is {MAX_KEYS}", field="public_keys")
+    unnamed = Counter(key.algorithm for key in keys if not key.key_id)
+    for algorithm, number in unnamed.items():
+        if number > MAX_UNNAMED:
+            raise ConfigurationError(
+                f"{number} of public_keys are for {algorithm}, the limit is {MAX_UNNAMED}, as a token is checked with "
+                "each of them; publish more keys by jwks_url, where they have ids",
+                field="public_keys",
+            )
     return KeyRing(keys, own[0] if own else None)
 
 

@@ -19,7 +19,7 @@ from distributor.identity.caller import CallerKind
 from distributor.identity.grant_claims import NOTHING, grants_of
 from distributor.identity.grants import EVERYTHING, Grants
 from distributor.identity.roles import NO_ROLES, Role, with_included
-from distributor.identity.token_keys import KeyRing, TokenKey, fingerprint
+from distributor.identity.token_keys import MAX_CHECKS, KeyRing, TokenKey, fingerprint
 from distributor.model.command import InvalidField
 from distributor.model.labels import NO_LABELS, credential_labels
 
@@ -169,6 +169,11 @@ class TokenVerifier:
         candidates = self._keys.candidates(algorithm, key_id)
         if not candidates:
             raise self._no_key(key_id)
+        if len(candidates) > MAX_CHECKS:
+            raise refused(
+                f"{len(candidates)} keys may have signed the token, and at most {MAX_CHECKS} are tried: it must name "
+                "its key (kid)"
+            )
         claims, key = _claims(token, algorithm, candidates)
         return _token_of(claims, fingerprint(key), self.rules, now)
 

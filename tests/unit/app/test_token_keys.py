@@ -11,14 +11,15 @@ from typing import Any
 import jwt
 import pytest
 
+from distributor.app import token_keys
 from distributor.app.token_keys import REFETCH_SECONDS, RETRY_SECONDS, TokenKeys
 from distributor.errors import ConfigurationError, Unauthenticated, Unavailable
 from distributor.identity.jwks import MAX_JWKS_BYTES
-from distributor.identity.token_keys import shared_key
+from distributor.identity.token_keys import TokenKey, shared_key
 from distributor.identity.tokens import NOTHING_REVOKED
 from distributor.settings.tokens import TokenSettings
 from tests.support.token_issuer import PEMS, PRIVATE, claims, jwk_of
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 
 class Issuer:
@@ -204,6 +205,31 @@ async def test_an_unknown_key_is_fetched_at_once_but_not_for_each_stranger(issue
     now += REFETCH_SECONDS
     with pytest.raises(Unavailable):
         keys.verifier.verify(token("stranger"))
+
+
+async def test_an_issuer_that_is_slow_does_not_delay_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that never answers: its fetch waits in a thread."""
+    fetching, over = threading.Event(), threading.Event()
+
+    def fetch(_: str) -> tuple[TokenKey, ...]:
+        fetching.set()
+        over.wait(PATIENCE_SECONDS)
+        raise Unavailable("too late")
+
+    monkeypatch.setattr(token_keys, "fetched_keys", fetch)
+    monkeypatch.setattr(token_keys, "FILE_CHECK_SECONDS", 0.01)
+    path = tmp_path / "key"
+    path.write_text("a" * 32)
+    keys = keys_of(token_key_file=[path], jwks_url="http://127.0.0.1:1/keys")
+    running = asyncio.create_task(keys.run())
+    try:
+        await until(fetching.is_set)
+        path.write_text("b" * 33)
+        await until(lambda: keys.verifier.keys.keys[0].key == b"b" * 33)
+    finally:
+        over.set()
+        running.cancel()
+        await asyncio.wait([running])
 
 
 def test_without_a_key_set_an_unknown_key_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from distributor.errors import ConfigurationError
-from distributor.identity.token_keys import MAX_KEYS, key_ring, shared_key
+from distributor.identity.token_keys import MAX_KEYS, MAX_UNNAMED, key_ring, shared_key
 from tests.support.token_issuer import KEY, PEMS, pem_of
 
 
@@ -30,6 +30,14 @@ def test_there_are_not_more_keys_than_a_token_may_be_tried_with() -> None:
     assert len(key_ring(keys[1:], []).keys) == MAX_KEYS
     with pytest.raises(ConfigurationError, match="the limit is 32"):
         key_ring(keys, [])
+
+
+def test_there_are_only_so_many_keys_without_an_id() -> None:
+    pems = [(f"{place}.pem", pem_of(ec.generate_private_key(ec.SECP256R1()))) for place in range(MAX_UNNAMED + 1)]
+    assert len(key_ring([], pems[1:]).keys) == MAX_UNNAMED
+    with pytest.raises(ConfigurationError, match="9 of public_keys are for ES256, the limit is 8") as caught:
+        key_ring([], pems)
+    assert caught.value.field == "public_keys"
 
 
 def test_the_first_shared_key_signs() -> None:

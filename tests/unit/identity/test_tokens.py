@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from distributor.errors import ConfigurationError, Unauthenticated, Unavailable
 from distributor.identity.caller import CallerKind
 from distributor.identity.grants import EVERYTHING, Grant, Grants
 from distributor.identity.roles import NO_ROLES, Role
-from distributor.identity.token_keys import KeyRing, key_ring
+from distributor.identity.token_keys import MAX_CHECKS, MAX_UNNAMED, KeyRing, TokenKey, key_ring
 from distributor.identity.tokens import (
     LEEWAY_SECONDS,
     MAX_REMEMBERED,
@@ -387,3 +388,46 @@ def test_rules_differ_by_issuer_and_audience() -> None:
     for rules in (TokenRules(issuer="other"), TokenRules(audience="other")):
         with pytest.raises(Unauthenticated):
             TokenVerifier(RING, rules).verify(token, NOW)
+
+
+# What a token costs
+
+
+def named(number: int) -> list[TokenKey]:
+    """Keys with ids, as of a key set."""
+    return [TokenKey(f"key {place}", "ES256", PRIVATE["ES256"].public_key()) for place in range(number)]
+
+
+def forged(monkeypatch: pytest.MonkeyPatch, ring: KeyRing, **headers: str) -> tuple[int, str]:
+    """How many signatures a forged token costs, and why it is refused."""
+    tried: list[object] = []
+    check = jwt.PyJWS.decode
+
+    def counted(jws: jwt.PyJWS, token: str, key: Any, *rest: Any, **named: Any) -> Any:
+        tried.append(key)
+        return check(jws, token, key, *rest, **named)
+
+    monkeypatch.setattr(jwt.PyJWS, "decode", counted)
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    token = jwt.encode(claims(), stranger, algorithm="ES256", headers=headers)
+    with pytest.raises(Unauthenticated) as caught:
+        verifier(ring).verify(token)
+    return len(tried), str(caught.value)
+
+
+def test_a_token_without_a_key_id_is_not_tried_with_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks, why = forged(monkeypatch, KeyRing().with_keys(named(MAX_CHECKS + 1)))
+    assert checks == 0
+    assert "must name its key (kid)" in why
+
+
+def test_a_token_costs_as_many_checks_as_keys_may_have_signed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    unnamed = [TokenKey("", "ES256", PRIVATE["ES256"].public_key())] * MAX_UNNAMED
+    ring = KeyRing().with_keys([*unnamed, *named(32)])
+    assert forged(monkeypatch, ring, kid="key 7") == (MAX_UNNAMED + 1, "the token is not signed by a known key")
+    assert ring.candidates("ES256", "key 7")[0].key_id == "key 7"
+
+
+def test_keys_of_one_id_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = KeyRing().with_keys(named(1) * (MAX_CHECKS + 1))
+    assert forged(monkeypatch, ring, kid="key 0")[0] == 0
