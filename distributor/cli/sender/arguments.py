@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 
+from distributor.cli.sender.text_file import read_text_file
 from distributor.model.command import (
     COMMAND_TYPE_PATTERN,
     IDEMPOTENCY_KEY_PATTERN,
@@ -174,7 +175,7 @@ def parse_json_object(text: str) -> dict[str, Any]:
     if text == "-":
         text = sys.stdin.read()
     elif text.startswith("@"):
-        text = _read(text[1:])
+        text = read_text_file(text[1:])
     return json_object(text)
 
 
@@ -204,16 +205,6 @@ def merged_params(pairs: Sequence[tuple[str, str]], objects: Sequence[dict[str, 
             raise ValueError(f"the param {shown(name)} is given twice")
         params[name] = value
     return params
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8") from error
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

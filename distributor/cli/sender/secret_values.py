@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from distributor.cli.sender.arguments import ParsedParam, claim_stdin, parse_pair
+from distributor.cli.sender.text_file import read_text_file
 from distributor.environment import environment_value
 from distributor.model.command import shown
 
@@ -36,7 +37,7 @@ def parse_secret(text: str) -> tuple[str, str]:
     if source == "-":
         return name, _stripped(sys.stdin.read())
     if source.startswith("@"):
-        return name, _stripped(_read(source[1:]))
+        return name, _stripped(read_text_file(source[1:]))
     if source.startswith(_ENVIRONMENT):
         variable = source.removeprefix(_ENVIRONMENT)
         value = environment_value(variable)
@@ -44,16 +45,6 @@ def parse_secret(text: str) -> tuple[str, str]:
             raise ValueError(f"needs the environment variable {shown(variable)}, which is not set")
         return name, value
     raise ValueError("must be NAME=env:VARIABLE, NAME=@FILE or NAME=- (standard input), never the secret itself")
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8") from None
 
 
 def _stripped(text: str) -> str:
