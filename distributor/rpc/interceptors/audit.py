@@ -109,6 +109,12 @@ def _failed(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntr
         yield base
 
 
+def _enrolled(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]:
+    """The agent and, of the token that has admitted it, the id; never the secret."""
+    (entry,) = _named(base, request, response)
+    yield entry if response is None else entry.with_details(token_id=request.token.partition(".")[0])
+
+
 def _minted(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]:
     """The token's id, never the token."""
     token_id = response.token_id if response is not None else ""
@@ -137,7 +143,7 @@ AUDITED: Final[Mapping[str, AuditedMethod]] = {
     f"{_AUDIT}ListAuditEntries": AuditedMethod(AuditEvent.AUDIT_READ, _read, Before.TRY),
     f"{_AUDIT}ExportAudit": AuditedMethod(AuditEvent.AUDIT_READ, _read, Before.TRY),
     f"{_AUDIT}VerifyAudit": AuditedMethod(AuditEvent.AUDIT_READ, _read, Before.TRY),
-    f"{_ENROLMENT}Enrol": AuditedMethod(AuditEvent.AGENT_ENROLLED, _named),
+    f"{_ENROLMENT}Enrol": AuditedMethod(AuditEvent.AGENT_ENROLLED, _enrolled),
     f"{_ENROLMENT}Renew": AuditedMethod(AuditEvent.AGENT_RENEWED, _failed),
     f"{_CREDENTIALS}CreateEnrolmentToken": AuditedMethod(AuditEvent.TOKEN_MINTED, _minted, Before.MUST),
     f"{_CREDENTIALS}RestoreAgent": AuditedMethod(AuditEvent.AGENT_RESTORED, _named, Before.MUST),

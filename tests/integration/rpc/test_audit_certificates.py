@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from distributor.agent import ClientCredentials
@@ -52,7 +53,24 @@ async def test_an_enrolment(server: IssuingServer, trail: StoredTrail, tmp_path:
     row = await trail.until(AuditEvent.AGENT_ENROLLED)
     assert (row.entry.code, row.entry.outcome, row.entry.agent_id) == ("AGT03I", AuditOutcome.SUCCESS, "press-7")
     assert row.entry.actor == AuditActor("unknown", address="127.0.0.1")
-    assert token not in repr(await trail.rows())
+    minted = (await trail.until(AuditEvent.TOKEN_MINTED, lambda row: row.entry.outcome is AuditOutcome.SUCCESS)).entry
+    _, token_id, secret, _ = token.split(".")
+    assert row.entry.details == {"token_id": token_id}
+    assert minted.details["token_id"] == token_id
+    assert secret not in repr(await trail.rows())
+
+
+async def test_a_failed_enrolment_shows_nothing_of_its_token(server: IssuingServer, trail: StoredTrail) -> None:
+    request = credentials_pb2.CreateEnrolmentTokenRequest(agents="press-7", count=1)
+    token = (await server.credentials.CreateEnrolmentToken(request, metadata=AS_ADMIN)).token
+    _, token_id, secret, _ = token.split(".")
+    wanted = enrolment_pb2.EnrolRequest(token=f"{token_id}.{secret}", agent_id="press-7")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await server.enrolment.Enrol(wanted)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    row = await trail.until(AuditEvent.AGENT_ENROLLED)
+    assert (row.entry.outcome, row.entry.details) == (AuditOutcome.FAILED, {})
+    assert secret not in repr(await trail.rows())
 
 
 async def test_a_renewal_on_the_stream_of_an_agent(

@@ -2,11 +2,13 @@
 
 import { h } from "../dom.js";
 import { foreign } from "../foreign_text.js";
-import { shortId } from "../format.js";
+import { inputTime, shortId, zone } from "../format.js";
 import { commandLink, link } from "../router.js";
 import { empty, pageLink, panel } from "./parts.js";
 
 /** @typedef {import("../audit_list.js").AuditEntry} AuditEntry */
+
+const OUTCOMES = ["", "success", "attempt", "refused", "failed"];
 
 /** @param {import("../app.js").App} app */
 export function auditView(app) {
@@ -28,6 +30,9 @@ function filters({ route: { query } }) {
     field("agent", "Agent", query.agent),
     field("command", "Command", query.command),
     field("type", "Type, such as agent.", query.type),
+    outcome(query.outcome),
+    time("since", "Since", query.since),
+    time("until", "Until", query.until),
     h("button", { class: "button", type: "submit" }, "Filter"),
   );
 }
@@ -41,11 +46,40 @@ const field = (name, label, value = "") =>
     h("input", { id: `audit-${name}`, name, value, spellcheck: false, autocomplete: "off" }),
   );
 
+/** @param {string} [value] */
+const outcome = (value = "") =>
+  h(
+    "div",
+    { class: "field" },
+    h("label", { for: "audit-outcome" }, "Outcome"),
+    h(
+      "select",
+      { id: "audit-outcome", name: "outcome", value },
+      OUTCOMES.map((one) => h("option", { key: one, value: one }, one || "any")),
+    ),
+  );
+
+/** @param {string} name @param {string} label @param {string} [value]  ms since the epoch */
+const time = (name, label, value) =>
+  h(
+    "div",
+    { class: "field time" },
+    h("label", { for: `audit-${name}` }, `${label} (${zone(Number(value) || Date.now())})`),
+    h("input", { id: `audit-${name}`, name, type: "datetime-local", value: inputTime(Number(value)) }),
+  );
+
 /** @param {SubmitEvent} event */
 function submit(event) {
   event.preventDefault();
-  const form = /** @type {HTMLFormElement} */ (event.target);
-  location.hash = link("audit", /** @type {Record<string, string>} */ (Object.fromEntries(new FormData(form))));
+  const form = new FormData(/** @type {HTMLFormElement} */ (event.target));
+  const query = /** @type {Record<string, string>} */ (Object.fromEntries(form));
+  location.hash = link("audit", { ...query, since: moment(query.since), until: moment(query.until) });
+}
+
+/** ms since the epoch; empty for no time. @param {string} input  of a `datetime-local` input */
+function moment(input) {
+  const time = new Date(input).getTime();
+  return Number.isNaN(time) ? "" : String(time);
 }
 
 /** @param {import("../app.js").App} app */
