@@ -28,6 +28,7 @@ _ACTIVITIES: Final = {
     AuditEvent.AGENT_REVOKED: _DELETE,
     AuditEvent.TOKEN_MINTED: _CREATE,
     AuditEvent.TOKEN_REVOKED: _DELETE,
+    AuditEvent.SERVICE_REVOKED: _DELETE,
     AuditEvent.PRUNED: _DELETE,
     AuditEvent.SETTINGS_CHANGED: _UPDATE,
     AuditEvent.EMERGENCY_STOPPED: _UPDATE,

@@ -14,6 +14,9 @@ _OUTPUT: Final = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
 )
 _REASON: Final = click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
+_SERVICE: Final = click.option(
+    "--service", "service_name", default="", metavar="NAME", help="The name of a service, instead of AGENT."
+)
 _DIR: Final = click.option(
     "--dir", "folder", type=click.Path(file_okay=False, path_type=Path), default=Path("ca"), help="Folder of the CA."
 )
@@ -44,38 +47,43 @@ def enrol_token(agents: str, labels: tuple[str, ...], count: int, expires_in: st
     click.get_current_context().exit(administer(options["config"], options["server"], output, action))
 
 
-@click.command(short_help="Revoke an agent's credentials, or a token.")
+@click.command(short_help="Revoke the credentials of an agent or a service, or a token.")
 @click.argument("agent", required=False, default="", metavar="[AGENT]")
 @click.option("--token", "token_id", default="", metavar="ID", help="The id of a token (jti), instead of AGENT.")
+@_SERVICE
 @_REASON
 @_OUTPUT
 @admin_server_options
 @_CONFIG
-def revoke(agent: str, token_id: str, reason: str, output: str, **options: Any) -> None:
-    """Revoke all certificates and tokens of AGENT and disconnect it, or revoke one token.
+def revoke(agent: str, token_id: str, service_name: str, reason: str, output: str, **options: Any) -> None:
+    """Revoke all certificates and tokens of AGENT and disconnect it, or those of a service, or one token.
 
-    An agent that enrols again with a new token counts again.
+    An agent that enrols again with a new token counts again. A service counts again with a certificate or token that
+    is issued afterwards.
     """
-    if bool(agent) == bool(token_id):
-        raise click.UsageError("give either AGENT or --token ID")
-    from distributor.cli.credentials import administer
+    if [bool(agent), bool(token_id), bool(service_name)].count(True) != 1:
+        raise click.UsageError("give AGENT, --token ID or --service NAME")
+    from distributor.cli.credentials import Revoked, administer
     from distributor.cli.credentials import revoke as revocation
 
-    action = revocation(agent, token_id, reason)
+    action = revocation(Revoked(agent, token_id, service_name), reason)
     click.get_current_context().exit(administer(options["config"], options["server"], output, action))
 
 
-@click.command(short_help="Undo the revocation of an agent.")
-@click.argument("agent")
+@click.command(short_help="Undo the revocation of an agent or a service.")
+@click.argument("agent", required=False, default="", metavar="[AGENT]")
+@_SERVICE
 @_OUTPUT
 @admin_server_options
 @_CONFIG
-def restore(agent: str, output: str, **options: Any) -> None:
-    """Let the certificates of AGENT count again, unless it has enrolled again."""
+def restore(agent: str, service_name: str, output: str, **options: Any) -> None:
+    """Let the certificates of AGENT count again, unless it has enrolled again; or all that a service was issued."""
+    if bool(agent) == bool(service_name):
+        raise click.UsageError("give either AGENT or --service NAME")
     from distributor.cli.credentials import administer
     from distributor.cli.credentials import restore as restoration
 
-    action = restoration(agent)
+    action = restoration(agent, service_name)
     click.get_current_context().exit(administer(options["config"], options["server"], output, action))
 
 
@@ -84,7 +92,7 @@ def restore(agent: str, output: str, **options: Any) -> None:
 @admin_server_options
 @_CONFIG
 def revocations(output: str, **options: Any) -> None:
-    """List revoked agents and tokens, newest first."""
+    """List revoked agents, services and tokens, newest first."""
     from distributor.cli.credentials import administer, list_revocations
 
     click.get_current_context().exit(administer(options["config"], options["server"], output, list_revocations))

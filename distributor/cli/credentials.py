@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from distributor.cli.admin_calls import admin_client
 from distributor.cli.exit_codes import ExitCode
@@ -54,24 +54,38 @@ def make_token(agents: str, labels: Sequence[str], uses: int, expires_in: str) -
     return make
 
 
-def revoke(agent_id: str, token_id: str, reason: str) -> Action:
-    """Revoke an agent, or a token."""
+class Revoked(NamedTuple):
+    """What to revoke: one of the three is not empty."""
+
+    agent_id: str = ""
+    token_id: str = ""
+    service: str = ""
+
+
+def revoke(what: Revoked, reason: str) -> Action:
+    """Revoke an agent, a token or a service."""
 
     async def call(client: CredentialClient, screen: Screen) -> ExitCode:
-        if token_id:
-            entry = await client.revoke_token(token_id, reason)
+        if what.token_id:
+            entry = await client.revoke_token(what.token_id, reason)
+        elif what.service:
+            entry = await client.revoke_service(what.service, reason)
         else:
-            entry = await client.revoke_agent(agent_id, reason)
+            entry = await client.revoke_agent(what.agent_id, reason)
         _show(screen, [entry])
         return ExitCode.SUCCESS
 
     return call
 
 
-def restore(agent_id: str) -> Action:
-    """Restore an agent."""
+def restore(agent_id: str, service: str) -> Action:
+    """Restore an agent or a service."""
 
     async def call(client: CredentialClient, screen: Screen) -> ExitCode:
+        if service:
+            await client.restore_service(service)
+            screen.message(f"what service {service} was issued counts again")
+            return ExitCode.SUCCESS
         await client.restore_agent(agent_id)
         screen.message(f"the certificates of agent {agent_id} count again")
         return ExitCode.SUCCESS

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
     from distributor.v1.credentials_pb2_grpc import CredentialServiceAsyncStub
 
-_KINDS = {pb.REVOCATION_KIND_AGENT: RevokedKind.AGENT, pb.REVOCATION_KIND_TOKEN: RevokedKind.TOKEN}
+_KINDS = {
+    pb.REVOCATION_KIND_AGENT: RevokedKind.AGENT,
+    pb.REVOCATION_KIND_TOKEN: RevokedKind.TOKEN,
+    pb.REVOCATION_KIND_SERVICE: RevokedKind.SERVICE,
+}
 
 
 class EnrolmentTokenText(NamedTuple):
@@ -52,6 +56,15 @@ class CredentialClient(ServiceClient["CredentialServiceAsyncStub"]):
     async def restore_agent(self, agent_id: str) -> None:
         """Let an agent's certificates count again."""
         await self._calls.call(self._stub.RestoreAgent, pb.RestoreAgentRequest(agent_id=agent_id))
+
+    async def revoke_service(self, name: str, reason: str = "") -> Revocation:
+        """Revoke all that a service was issued until now."""
+        request = pb.RevokeServiceRequest(service=name, reason=reason)
+        return _revocation((await self._calls.call(self._stub.RevokeService, request)).revocation)
+
+    async def restore_service(self, name: str) -> None:
+        """Let what a service was issued before count again."""
+        await self._calls.call(self._stub.RestoreService, pb.RestoreServiceRequest(service=name))
 
     async def revocations(self) -> list[Revocation]:
         """All revocations, newest first."""

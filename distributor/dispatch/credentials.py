@@ -1,4 +1,4 @@
-"""Administers credentials: makes enrolment tokens, and revokes what agents and users have."""
+"""Administers credentials: makes enrolment tokens, and revokes what agents, services and users have."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from distributor.dispatch.revocations import Revocations
 from distributor.errors import InvalidArgument
 from distributor.identity.caller import Caller
 from distributor.identity.enrolment_tokens import TokenSecret, token_text
+from distributor.identity.tokens import MAX_SUBJECT_CHARACTERS
 from distributor.model.command import InvalidField, check_agent_id
 from distributor.model.enrolment import (
     MAX_TOKEN_LIFETIME_MS,
@@ -82,6 +83,18 @@ class Credentials:
         logger.info("agent restored", agent_id=agent_id, by=caller.principal)
         await self._revocations.load()
 
+    async def revoke_service(self, name: str, reason: str, caller: Caller) -> Revocation:
+        """Revoke the certificates and tokens that a service has. Raises InvalidArgument."""
+        _check_service(name)
+        return await self._revoke(RevokedKind.SERVICE, name, reason, caller)
+
+    async def restore_service(self, name: str, caller: Caller) -> None:
+        """Let what a service had before its revocation count again. Raises NotFound, InvalidArgument."""
+        _check_service(name)
+        await self._revoked.restore_service(name)
+        logger.info("service restored", service=name, by=caller.principal)
+        await self._revocations.load()
+
     async def revocations(self) -> list[Revocation]:
         """All entries, newest first."""
         await self._revocations.load()
@@ -116,6 +129,12 @@ def _check_agent_id(agent_id: str) -> None:
         check_agent_id(agent_id)
     except InvalidField as error:
         raise InvalidArgument(str(error), field=error.field, reason=error.reason) from error
+
+
+def _check_service(name: str) -> None:
+    # A service with a token may have any subject.
+    if not 1 <= len(name) <= MAX_SUBJECT_CHARACTERS or not name.isprintable():
+        raise _invalid("service", f"service must have 1 to {MAX_SUBJECT_CHARACTERS} printable characters")
 
 
 def _invalid(field: str, message: str) -> InvalidArgument:

@@ -238,10 +238,13 @@ class RevocationStore(Protocol):
         """Return the list if it has another version."""
 
     async def revoke(self, kind: RevokedKind, subject: str, revoked_by: str, reason: str) -> Revocation:
-        """Add or renew an entry. An enrolment token is deleted as well."""
+        """Add or renew an entry. Deletes an enrolment token, or those for exactly the agent."""
 
     async def restore_agent(self, agent_id: str) -> None:
         """Remove an agent's entry. Raises NotFound, and FailedPrecondition if the agent has enrolled again since."""
+
+    async def restore_service(self, name: str) -> None:
+        """Remove a service's entry. Raises NotFound."""
 
 
 class IndexChecker(Protocol):

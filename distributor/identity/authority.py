@@ -117,9 +117,12 @@ class Authority:
     ) -> IssuedCertificate:
         """Issue a client certificate for an agent or a service, with its URI as the only name that counts.
 
+        A service's certificate begins now, not BACKDATED like others: after a revocation, those count that begin later.
         The certificate never outlives that of the CA. Raises FailedPrecondition once the latter has expired.
         """
         peer = holder.peer
+        if peer.kind is PeerKind.SERVICE:
+            now, lifetime = now + BACKDATED, lifetime - BACKDATED
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, peer.name)] if len(peer.name) <= _MAX_COMMON_NAME else []
         if peer.kind is PeerKind.AGENT and holder.generation:
             attributes.append(x509.NameAttribute(NameOID.DN_QUALIFIER, str(holder.generation)))

@@ -71,6 +71,8 @@ RPCS: Final[Mapping[str, Need]] = MappingProxyType(
         f"{_CREDENTIALS}RevokeAgent": Need.ADMIN,
         f"{_CREDENTIALS}RestoreAgent": Need.ADMIN,
         f"{_CREDENTIALS}RevokeToken": Need.ADMIN,
+        f"{_CREDENTIALS}RevokeService": Need.ADMIN,
+        f"{_CREDENTIALS}RestoreService": Need.ADMIN,
         f"{_CREDENTIALS}ListRevocations": Need.ADMIN,
     }
 )

@@ -38,6 +38,8 @@ class AuditEvent(StrEnum):
     DASHBOARD_DISCONNECTED = "dashboard.disconnected"
     TOKEN_MINTED = "token.minted"
     TOKEN_REVOKED = "token.revoked"
+    SERVICE_REVOKED = "service.revoked"
+    SERVICE_RESTORED = "service.restored"
     LIMIT_EXCEEDED = "limit.exceeded"
     EMERGENCY_STOPPED = "emergency.stopped"
     EMERGENCY_RESUMED = "emergency.resumed"
@@ -75,6 +77,8 @@ CODES: Final[Mapping[AuditEvent, str]] = {
     AuditEvent.DASHBOARD_DISCONNECTED: "AUT05",
     AuditEvent.TOKEN_MINTED: "TOK01",
     AuditEvent.TOKEN_REVOKED: "TOK02",
+    AuditEvent.SERVICE_REVOKED: "SVC01",
+    AuditEvent.SERVICE_RESTORED: "SVC02",
     AuditEvent.LIMIT_EXCEEDED: "LIM01",
     AuditEvent.EMERGENCY_STOPPED: "EMG01",
     AuditEvent.EMERGENCY_RESUMED: "EMG02",

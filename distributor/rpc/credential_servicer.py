@@ -17,6 +17,7 @@ DEFAULT_LIFETIME_MS: Final = 3_600_000
 _KINDS: Final = {
     RevokedKind.AGENT: pb.REVOCATION_KIND_AGENT,
     RevokedKind.TOKEN: pb.REVOCATION_KIND_TOKEN,
+    RevokedKind.SERVICE: pb.REVOCATION_KIND_SERVICE,
 }
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -55,6 +56,14 @@ class CredentialServicer(CredentialServiceServicer):
     async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Context) -> pb.RevokeTokenResponse:
         entry = await self._credentials.revoke_token(request.token_id, request.reason, current_caller())
         return pb.RevokeTokenResponse(revocation=_revocation(entry))
+
+    async def RevokeService(self, request: pb.RevokeServiceRequest, context: Context) -> pb.RevokeServiceResponse:
+        entry = await self._credentials.revoke_service(request.service, request.reason, current_caller())
+        return pb.RevokeServiceResponse(revocation=_revocation(entry))
+
+    async def RestoreService(self, request: pb.RestoreServiceRequest, context: Context) -> pb.RestoreServiceResponse:
+        await self._credentials.restore_service(request.service, current_caller())
+        return pb.RestoreServiceResponse()
 
     async def ListRevocations(self, request: pb.ListRevocationsRequest, context: Context) -> pb.ListRevocationsResponse:
         entries = await self._credentials.revocations()

@@ -81,10 +81,12 @@ STOPS: Final = "stops"
 """hash: the emergency stops in force by id, each as JSON; does not exist while there is none."""
 ENROLMENT_TOKEN: Final = "enrolment:token:{token_id}"
 """hash: digest of the secret, agents, labels, left, expires_ms; TTL."""
+ENROLMENT_TOKENS: Final = "enrolment:tokens:{agent}"
+"""set: the ids of the enrolment tokens that are for one agent alone; TTL of the last."""
 GENERATIONS: Final = "agents:generations"
 """hash: how often each agent has enrolled."""
 REVOCATIONS: Final = "revocations"
-"""hash: `agent:` or `token:` with an id → generation, revoked_ms, revoked_by and reason as JSON."""
+"""hash: `agent:`, `service:` or `token:` with an id → generation, revoked_ms, revoked_by and reason as JSON."""
 REVOCATIONS_VERSION: Final = "revocations:version"
 """string: counts the changes of REVOCATIONS."""
 EVENTS: Final = "events"
@@ -189,6 +191,7 @@ _OF_A_SHARD: Final = {
     "audit_settings": AUDIT_SETTINGS,
     "stops": STOPS,
     "enrolment_token": ENROLMENT_TOKEN,
+    "enrolment_tokens": ENROLMENT_TOKENS,
     "generations": GENERATIONS,
     "revocations": REVOCATIONS,
     "revocations_version": REVOCATIONS_VERSION,

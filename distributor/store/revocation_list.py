@@ -37,6 +37,10 @@ class ValkeyRevocationStore:
                 field="agent_id",
             )
 
+    async def restore_service(self, name: str) -> None:
+        if await self._functions.call("restore_service", [name]) == b"unknown":
+            raise NotFound(f"service '{name}' is not revoked", reason="NOT_REVOKED", field="service")
+
 
 def _revocation(field: str, text: bytes) -> Revocation:
     kind, _, subject = field.partition(":")

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n distributor/v1/credentials.proto\x12\x0e\x64istributor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x01\n\x1b\x43reateEnrolmentTokenRequest\x12\x0e\n\x06\x61gents\x18\x01 \x01(\t\x12G\n\x06labels\x18\x02 \x03(\x0b\x32\x37.distributor.v1.CreateEnrolmentTokenRequest.LabelsEntry\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12-\n\nexpires_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"p\n\x1c\x43reateEnrolmentTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x12RevokeAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"E\n\x13RevokeAgentResponse\x12.\n\nrevocation\x18\x01 \x01(\x0b\x32\x1a.distributor.v1.Revocation\"\'\n\x13RestoreAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"\x16\n\x14RestoreAgentResponse\"6\n\x12RevokeTokenRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"E\n\x13RevokeTokenResponse\x12.\n\nrevocation\x18\x01 \x01(\x0b\x32\x1a.distributor.v1.Revocation\"\x18\n\x16ListRevocationsRequest\"J\n\x17ListRevocationsResponse\x12/\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1a.distributor.v1.Revocation\"\xb4\x01\n\nRevocation\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.distributor.v1.RevocationKind\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12/\n\x0brevoke_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x12\n\nrevoked_by\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t*g\n\x0eRevocationKind\x12\x1f\n\x1bREVOCATION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15REVOCATION_KIND_AGENT\x10\x01\x12\x19\n\x15REVOCATION_KIND_TOKEN\x10\x02\x32\xf5\x03\n\x11\x43redentialService\x12q\n\x14\x43reateEnrolmentToken\x12+.distributor.v1.CreateEnrolmentTokenRequest\x1a,.distributor.v1.CreateEnrolmentTokenResponse\x12V\n\x0bRevokeAgent\x12\".distributor.v1.RevokeAgentRequest\x1a#.distributor.v1.RevokeAgentResponse\x12Y\n\x0cRestoreAgent\x12#.distributor.v1.RestoreAgentRequest\x1a$.distributor.v1.RestoreAgentResponse\x12V\n\x0bRevokeToken\x12\".distributor.v1.RevokeTokenRequest\x1a#.distributor.v1.RevokeTokenResponse\x12\x62\n\x0fListRevocations\x12&.distributor.v1.ListRevocationsRequest\x1a\'.distributor.v1.ListRevocationsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n distributor/v1/credentials.proto\x12\x0e\x64istributor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x01\n\x1b\x43reateEnrolmentTokenRequest\x12\x0e\n\x06\x61gents\x18\x01 \x01(\t\x12G\n\x06labels\x18\x02 \x03(\x0b\x32\x37.distributor.v1.CreateEnrolmentTokenRequest.LabelsEntry\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12-\n\nexpires_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"p\n\x1c\x43reateEnrolmentTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x12RevokeAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"E\n\x13RevokeAgentResponse\x12.\n\nrevocation\x18\x01 \x01(\x0b\x32\x1a.distributor.v1.Revocation\"\'\n\x13RestoreAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"\x16\n\x14RestoreAgentResponse\"6\n\x12RevokeTokenRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"E\n\x13RevokeTokenResponse\x12.\n\nrevocation\x18\x01 \x01(\x0b\x32\x1a.distributor.v1.Revocation\"7\n\x14RevokeServiceRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"G\n\x15RevokeServiceResponse\x12.\n\nrevocation\x18\x01 \x01(\x0b\x32\x1a.distributor.v1.Revocation\"(\n\x15RestoreServiceRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"\x18\n\x16RestoreServiceResponse\"\x18\n\x16ListRevocationsRequest\"J\n\x17ListRevocationsResponse\x12/\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1a.distributor.v1.Revocation\"\xb4\x01\n\nRevocation\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.distributor.v1.RevocationKind\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12/\n\x0brevoke_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x12\n\nrevoked_by\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t*\x84\x01\n\x0eRevocationKind\x12\x1f\n\x1bREVOCATION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15REVOCATION_KIND_AGENT\x10\x01\x12\x19\n\x15REVOCATION_KIND_TOKEN\x10\x02\x12\x1b\n\x17REVOCATION_KIND_SERVICE\x10\x03\x32\xb4\x05\n\x11\x43redentialService\x12q\n\x14\x43reateEnrolmentToken\x12+.distributor.v1.CreateEnrolmentTokenRequest\x1a,.distributor.v1.CreateEnrolmentTokenResponse\x12V\n\x0bRevokeAgent\x12\".distributor.v1.RevokeAgentRequest\x1a#.distributor.v1.RevokeAgentResponse\x12Y\n\x0cRestoreAgent\x12#.distributor.v1.RestoreAgentRequest\x1a$.distributor.v1.RestoreAgentResponse\x12V\n\x0bRevokeToken\x12\".distributor.v1.RevokeTokenRequest\x1a#.distributor.v1.RevokeTokenResponse\x12\\\n\rRevokeService\x12$.distributor.v1.RevokeServiceRequest\x1a%.distributor.v1.RevokeServiceResponse\x12_\n\x0eRestoreService\x12%.distributor.v1.RestoreServiceRequest\x1a&.distributor.v1.RestoreServiceResponse\x12\x62\n\x0fListRevocations\x12&.distributor.v1.ListRevocationsRequest\x1a\'.distributor.v1.ListRevocationsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEENROLMENTTOKENREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_CREATEENROLMENTTOKENREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_REVOCATIONKIND']._serialized_start=1065
-  _globals['_REVOCATIONKIND']._serialized_end=1168
+  _globals['_REVOCATIONKIND']._serialized_start=1264
+  _globals['_REVOCATIONKIND']._serialized_end=1396
   _globals['_CREATEENROLMENTTOKENREQUEST']._serialized_start=118
   _globals['_CREATEENROLMENTTOKENREQUEST']._serialized_end=345
   _globals['_CREATEENROLMENTTOKENREQUEST_LABELSENTRY']._serialized_start=300
@@ -55,12 +55,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKETOKENREQUEST']._serialized_end=707
   _globals['_REVOKETOKENRESPONSE']._serialized_start=709
   _globals['_REVOKETOKENRESPONSE']._serialized_end=778
-  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=780
-  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=804
-  _globals['_LISTREVOCATIONSRESPONSE']._serialized_start=806
-  _globals['_LISTREVOCATIONSRESPONSE']._serialized_end=880
-  _globals['_REVOCATION']._serialized_start=883
-  _globals['_REVOCATION']._serialized_end=1063
-  _globals['_CREDENTIALSERVICE']._serialized_start=1171
-  _globals['_CREDENTIALSERVICE']._serialized_end=1672
+  _globals['_REVOKESERVICEREQUEST']._serialized_start=780
+  _globals['_REVOKESERVICEREQUEST']._serialized_end=835
+  _globals['_REVOKESERVICERESPONSE']._serialized_start=837
+  _globals['_REVOKESERVICERESPONSE']._serialized_end=908
+  _globals['_RESTORESERVICEREQUEST']._serialized_start=910
+  _globals['_RESTORESERVICEREQUEST']._serialized_end=950
+  _globals['_RESTORESERVICERESPONSE']._serialized_start=952
+  _globals['_RESTORESERVICERESPONSE']._serialized_end=976
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=978
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=1002
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_start=1004
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_end=1078
+  _globals['_REVOCATION']._serialized_start=1081
+  _globals['_REVOCATION']._serialized_end=1261
+  _globals['_CREDENTIALSERVICE']._serialized_start=1399
+  _globals['_CREDENTIALSERVICE']._serialized_end=2091
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ class _RevocationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Revoca
     REVOCATION_KIND_UNSPECIFIED: _RevocationKind.ValueType  # 0
     REVOCATION_KIND_AGENT: _RevocationKind.ValueType  # 1
     REVOCATION_KIND_TOKEN: _RevocationKind.ValueType  # 2
+    REVOCATION_KIND_SERVICE: _RevocationKind.ValueType  # 3
 
 class RevocationKind(_RevocationKind, metaclass=_RevocationKindEnumTypeWrapper):
     """What a revocation is of."""
@@ -37,6 +38,7 @@ class RevocationKind(_RevocationKind, metaclass=_RevocationKindEnumTypeWrapper):
 REVOCATION_KIND_UNSPECIFIED: RevocationKind.ValueType  # 0
 REVOCATION_KIND_AGENT: RevocationKind.ValueType  # 1
 REVOCATION_KIND_TOKEN: RevocationKind.ValueType  # 2
+REVOCATION_KIND_SERVICE: RevocationKind.ValueType  # 3
 Global___RevocationKind: _TypeAlias = RevocationKind  # noqa: Y015
 
 @_typing.final
@@ -260,6 +262,92 @@ class RevokeTokenResponse(_message.Message):
 Global___RevokeTokenResponse: _TypeAlias = RevokeTokenResponse  # noqa: Y015
 
 @_typing.final
+class RevokeServiceRequest(_message.Message):
+    """A request to revoke the credentials of a service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """The name in its certificate, or the subject of its tokens."""
+    reason: _builtins.str
+    """For the record; at most 1,024 characters."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeServiceRequest: _TypeAlias = RevokeServiceRequest  # noqa: Y015
+
+@_typing.final
+class RevokeServiceResponse(_message.Message):
+    """The service is revoked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVOCATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def revocation(self) -> Global___Revocation: ...
+    def __init__(
+        self,
+        *,
+        revocation: Global___Revocation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revocation", b"revocation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revocation", b"revocation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeServiceResponse: _TypeAlias = RevokeServiceResponse  # noqa: Y015
+
+@_typing.final
+class RestoreServiceRequest(_message.Message):
+    """A request to restore a service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreServiceRequest: _TypeAlias = RestoreServiceRequest  # noqa: Y015
+
+@_typing.final
+class RestoreServiceResponse(_message.Message):
+    """The service is restored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreServiceResponse: _TypeAlias = RestoreServiceResponse  # noqa: Y015
+
+@_typing.final
 class ListRevocationsRequest(_message.Message):
     """A request to list all revocations."""
 
@@ -312,7 +400,7 @@ class Revocation(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     kind: Global___RevocationKind.ValueType
     subject: _builtins.str
-    """The agent's or the token's id."""
+    """The agent's or the token's id, or the name of the service."""
     generation: _builtins.int
     """Of an agent: its certificates up to this enrolment do not count."""
     revoked_by: _builtins.str

@@ -55,6 +55,16 @@ class CredentialServiceStub:
                 request_serializer=distributor_dot_v1_dot_credentials__pb2.RevokeTokenRequest.SerializeToString,
                 response_deserializer=distributor_dot_v1_dot_credentials__pb2.RevokeTokenResponse.FromString,
                 _registered_method=True)
+        self.RevokeService = channel.unary_unary(
+                '/distributor.v1.CredentialService/RevokeService',
+                request_serializer=distributor_dot_v1_dot_credentials__pb2.RevokeServiceRequest.SerializeToString,
+                response_deserializer=distributor_dot_v1_dot_credentials__pb2.RevokeServiceResponse.FromString,
+                _registered_method=True)
+        self.RestoreService = channel.unary_unary(
+                '/distributor.v1.CredentialService/RestoreService',
+                request_serializer=distributor_dot_v1_dot_credentials__pb2.RestoreServiceRequest.SerializeToString,
+                response_deserializer=distributor_dot_v1_dot_credentials__pb2.RestoreServiceResponse.FromString,
+                _registered_method=True)
         self.ListRevocations = channel.unary_unary(
                 '/distributor.v1.CredentialService/ListRevocations',
                 request_serializer=distributor_dot_v1_dot_credentials__pb2.ListRevocationsRequest.SerializeToString,
@@ -74,7 +84,8 @@ class CredentialServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeAgent(self, request, context):
-        """Revokes all certificates and tokens that an agent has, and disconnects it within seconds. It can enrol again.
+        """Revokes all certificates and tokens that an agent has, and the enrolment tokens that were made for it alone, and
+        disconnects it within seconds. It can enrol again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +100,20 @@ class CredentialServiceServicer:
 
     def RevokeToken(self, request, context):
         """Revokes a token by its id: that of an enrolment token, or the `jti` of a JWT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeService(self, request, context):
+        """Revokes all certificates and tokens that a service was issued until now, and ends its streams within seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreService(self, request, context):
+        """Lets what a revoked service was issued before count again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,6 +148,16 @@ def add_CredentialServiceServicer_to_server(servicer, server):
                     servicer.RevokeToken,
                     request_deserializer=distributor_dot_v1_dot_credentials__pb2.RevokeTokenRequest.FromString,
                     response_serializer=distributor_dot_v1_dot_credentials__pb2.RevokeTokenResponse.SerializeToString,
+            ),
+            'RevokeService': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeService,
+                    request_deserializer=distributor_dot_v1_dot_credentials__pb2.RevokeServiceRequest.FromString,
+                    response_serializer=distributor_dot_v1_dot_credentials__pb2.RevokeServiceResponse.SerializeToString,
+            ),
+            'RestoreService': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreService,
+                    request_deserializer=distributor_dot_v1_dot_credentials__pb2.RestoreServiceRequest.FromString,
+                    response_serializer=distributor_dot_v1_dot_credentials__pb2.RestoreServiceResponse.SerializeToString,
             ),
             'ListRevocations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRevocations,
@@ -239,6 +274,60 @@ class CredentialService:
             '/distributor.v1.CredentialService/RevokeToken',
             distributor_dot_v1_dot_credentials__pb2.RevokeTokenRequest.SerializeToString,
             distributor_dot_v1_dot_credentials__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/distributor.v1.CredentialService/RevokeService',
+            distributor_dot_v1_dot_credentials__pb2.RevokeServiceRequest.SerializeToString,
+            distributor_dot_v1_dot_credentials__pb2.RevokeServiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/distributor.v1.CredentialService/RestoreService',
+            distributor_dot_v1_dot_credentials__pb2.RestoreServiceRequest.SerializeToString,
+            distributor_dot_v1_dot_credentials__pb2.RestoreServiceResponse.FromString,
             options,
             channel_credentials,
             insecure,

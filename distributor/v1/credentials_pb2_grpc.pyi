@@ -36,11 +36,17 @@ class CredentialServiceStub:
     CreateEnrolmentToken: _grpc.UnaryUnaryMultiCallable[_credentials_pb2.CreateEnrolmentTokenRequest, _credentials_pb2.CreateEnrolmentTokenResponse]
     """Makes a token with which an agent, or several, can enrol."""
     RevokeAgent: _grpc.UnaryUnaryMultiCallable[_credentials_pb2.RevokeAgentRequest, _credentials_pb2.RevokeAgentResponse]
-    """Revokes all certificates and tokens that an agent has, and disconnects it within seconds. It can enrol again."""
+    """Revokes all certificates and tokens that an agent has, and the enrolment tokens that were made for it alone, and
+    disconnects it within seconds. It can enrol again.
+    """
     RestoreAgent: _grpc.UnaryUnaryMultiCallable[_credentials_pb2.RestoreAgentRequest, _credentials_pb2.RestoreAgentResponse]
     """Lets the certificates of a revoked agent count again, also those issued by another CA."""
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_credentials_pb2.RevokeTokenRequest, _credentials_pb2.RevokeTokenResponse]
     """Revokes a token by its id: that of an enrolment token, or the `jti` of a JWT."""
+    RevokeService: _grpc.UnaryUnaryMultiCallable[_credentials_pb2.RevokeServiceRequest, _credentials_pb2.RevokeServiceResponse]
+    """Revokes all certificates and tokens that a service was issued until now, and ends its streams within seconds."""
+    RestoreService: _grpc.UnaryUnaryMultiCallable[_credentials_pb2.RestoreServiceRequest, _credentials_pb2.RestoreServiceResponse]
+    """Lets what a revoked service was issued before count again."""
     ListRevocations: _grpc.UnaryUnaryMultiCallable[_credentials_pb2.ListRevocationsRequest, _credentials_pb2.ListRevocationsResponse]
     """All revocations."""
 
@@ -52,11 +58,17 @@ class CredentialServiceAsyncStub(CredentialServiceStub):
     CreateEnrolmentToken: _aio.UnaryUnaryMultiCallable[_credentials_pb2.CreateEnrolmentTokenRequest, _credentials_pb2.CreateEnrolmentTokenResponse]  # type: ignore[assignment]
     """Makes a token with which an agent, or several, can enrol."""
     RevokeAgent: _aio.UnaryUnaryMultiCallable[_credentials_pb2.RevokeAgentRequest, _credentials_pb2.RevokeAgentResponse]  # type: ignore[assignment]
-    """Revokes all certificates and tokens that an agent has, and disconnects it within seconds. It can enrol again."""
+    """Revokes all certificates and tokens that an agent has, and the enrolment tokens that were made for it alone, and
+    disconnects it within seconds. It can enrol again.
+    """
     RestoreAgent: _aio.UnaryUnaryMultiCallable[_credentials_pb2.RestoreAgentRequest, _credentials_pb2.RestoreAgentResponse]  # type: ignore[assignment]
     """Lets the certificates of a revoked agent count again, also those issued by another CA."""
     RevokeToken: _aio.UnaryUnaryMultiCallable[_credentials_pb2.RevokeTokenRequest, _credentials_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """Revokes a token by its id: that of an enrolment token, or the `jti` of a JWT."""
+    RevokeService: _aio.UnaryUnaryMultiCallable[_credentials_pb2.RevokeServiceRequest, _credentials_pb2.RevokeServiceResponse]  # type: ignore[assignment]
+    """Revokes all certificates and tokens that a service was issued until now, and ends its streams within seconds."""
+    RestoreService: _aio.UnaryUnaryMultiCallable[_credentials_pb2.RestoreServiceRequest, _credentials_pb2.RestoreServiceResponse]  # type: ignore[assignment]
+    """Lets what a revoked service was issued before count again."""
     ListRevocations: _aio.UnaryUnaryMultiCallable[_credentials_pb2.ListRevocationsRequest, _credentials_pb2.ListRevocationsResponse]  # type: ignore[assignment]
     """All revocations."""
 
@@ -77,7 +89,9 @@ class CredentialServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _credentials_pb2.RevokeAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_credentials_pb2.RevokeAgentResponse, _abc.Awaitable[_credentials_pb2.RevokeAgentResponse]]:
-        """Revokes all certificates and tokens that an agent has, and disconnects it within seconds. It can enrol again."""
+        """Revokes all certificates and tokens that an agent has, and the enrolment tokens that were made for it alone, and
+        disconnects it within seconds. It can enrol again.
+        """
 
     @_abc_1.abstractmethod
     def RestoreAgent(
@@ -94,6 +108,22 @@ class CredentialServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_credentials_pb2.RevokeTokenResponse, _abc.Awaitable[_credentials_pb2.RevokeTokenResponse]]:
         """Revokes a token by its id: that of an enrolment token, or the `jti` of a JWT."""
+
+    @_abc_1.abstractmethod
+    def RevokeService(
+        self,
+        request: _credentials_pb2.RevokeServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_credentials_pb2.RevokeServiceResponse, _abc.Awaitable[_credentials_pb2.RevokeServiceResponse]]:
+        """Revokes all certificates and tokens that a service was issued until now, and ends its streams within seconds."""
+
+    @_abc_1.abstractmethod
+    def RestoreService(
+        self,
+        request: _credentials_pb2.RestoreServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_credentials_pb2.RestoreServiceResponse, _abc.Awaitable[_credentials_pb2.RestoreServiceResponse]]:
+        """Lets what a revoked service was issued before count again."""
 
     @_abc_1.abstractmethod
     def ListRevocations(

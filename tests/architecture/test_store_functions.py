@@ -146,6 +146,7 @@ async def call_of(name: str, items: int) -> Recorded:
         "enrol": lambda: enrolment.enrol(Enrolment("agent", "id", "digest", False, False)),
         "revoke": lambda: revocations.revoke(RevokedKind.AGENT, "agent", "user:ada", "lost"),
         "restore_agent": lambda: revocations.restore_agent("agent"),
+        "restore_service": lambda: revocations.restore_service("billing"),
         "revocations": lambda: revocations.changed_since(0),
         "probe": lambda: Functions.check_writable(functions),
     }

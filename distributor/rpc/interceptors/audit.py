@@ -125,6 +125,10 @@ def _token_named(base: AuditEntry, request: Any, response: Any) -> Iterable[Audi
     yield base.with_details(token_id=request.token_id)
 
 
+def _service_named(base: AuditEntry, request: Any, response: Any) -> Iterable[AuditEntry]:
+    yield base.with_details(service=request.service)
+
+
 _AUDIT: Final = "/distributor.v1.AuditService/"
 _ENROLMENT: Final = "/distributor.v1.EnrolmentService/"
 _CREDENTIALS: Final = "/distributor.v1.CredentialService/"
@@ -147,8 +151,10 @@ AUDITED: Final[Mapping[str, AuditedMethod]] = {
     f"{_ENROLMENT}Renew": AuditedMethod(AuditEvent.AGENT_RENEWED, _failed),
     f"{_CREDENTIALS}CreateEnrolmentToken": AuditedMethod(AuditEvent.TOKEN_MINTED, _minted, Before.MUST),
     f"{_CREDENTIALS}RestoreAgent": AuditedMethod(AuditEvent.AGENT_RESTORED, _named, Before.MUST),
+    f"{_CREDENTIALS}RestoreService": AuditedMethod(AuditEvent.SERVICE_RESTORED, _service_named, Before.MUST),
     # Stops and revocations must not wait until they are recorded.
     f"{_CREDENTIALS}RevokeAgent": AuditedMethod(AuditEvent.AGENT_REVOKED, _named, Before.TRY),
+    f"{_CREDENTIALS}RevokeService": AuditedMethod(AuditEvent.SERVICE_REVOKED, _service_named, Before.TRY),
     f"{_CREDENTIALS}RevokeToken": AuditedMethod(AuditEvent.TOKEN_REVOKED, _token_named, Before.TRY),
     f"{_EMERGENCY}Stop": AuditedMethod(AuditEvent.EMERGENCY_STOPPED, _stopped, Before.TRY),
     f"{_EMERGENCY}Resume": AuditedMethod(AuditEvent.EMERGENCY_RESUMED, _resumed, Before.MUST),

@@ -1,8 +1,8 @@
 -- Purpose: read the list of revocations if it has changed.
 -- KEYS     the event stream of the shard
 -- ARGV     the version that the reader has
--- Returns  {version} if it is that, or {version, then for each entry: 'agent' or 'token', ':' and its id, the entry as
---          JSON}
+-- Returns  {version} if it is that, or {version, then for each entry: 'agent', 'service' or 'token', ':' and its id,
+--          the entry as JSON}
 -- Invariants: changes nothing.
 
 local function revocations(args)

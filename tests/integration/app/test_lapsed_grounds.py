@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +16,10 @@ from structlog.testing import capture_logs
 
 from distributor.app.server_process import ServerProcess, serving
 from distributor.app.timing import ServerTiming
-from distributor.client import ClientCredentials
+from distributor.client import ClientCredentials, ClientOptions
+from distributor.client.credential_client import CredentialClient
+from distributor.errors import NotFound
+from distributor.model.revocation import RevokedKind
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
 from distributor.wire.credentials import Connector
@@ -46,15 +51,30 @@ class Services:
         self._folder = folder
 
     @asynccontextmanager
-    async def channel(self, service: str) -> AsyncIterator[grpc.aio.Channel]:
-        """A connection with the certificate of a service."""
-        own = self._maker.service(service).write(self._folder, service)
-        connector = Connector(ClientCredentials(own.ca, own.certificate, own.key))
-        channel = connector.channel(f"127.0.0.1:{self.process.mtls_port}")
+    async def channel(self, service: str, valid_from: datetime | None = None) -> AsyncIterator[grpc.aio.Channel]:
+        """A connection with the certificate of a service; without a `service`, to the address for tokens."""
+        issued = self._maker.service(service or "none", valid_from=valid_from)
+        own = issued.write(self._folder, service or "none")
+        if service:
+            connector, port = Connector(ClientCredentials(own.ca, own.certificate, own.key)), self.process.mtls_port
+        else:
+            connector, port = Connector(ClientCredentials(own.ca)), self.process.port
+        channel = connector.channel(f"127.0.0.1:{port}")
         try:
             yield channel
         finally:
             await channel.close()
+
+    def administration(self) -> CredentialClient:
+        """A client of an administrator."""
+        own = self._maker.service("none").write(self._folder, "none")
+        credentials = ClientCredentials(own.ca, token=signed(roles=["admin"]))
+        return CredentialClient(f"127.0.0.1:{self.process.port}", ClientOptions(credentials=credentials))
+
+    async def list_once(self, service: str, metadata: Metadata = (), valid_from: datetime | None = None) -> None:
+        """A call of a service on a new connection."""
+        async with self.channel(service, valid_from) as channel:
+            await CommandServiceStub(channel).ListCommands(pb.ListCommandsRequest(), metadata=metadata)
 
     @asynccontextmanager
     async def watch(self, service: str, metadata: Metadata = ()) -> AsyncIterator[Any]:
@@ -103,6 +123,48 @@ async def test_a_changed_policy_ends_what_a_delegate_does_for_users(services: Se
     async with services.watch("bridge", alice) as watch:
         services.policy.write_text('[services.bridge]\nroles = ["viewer"]\n')
         assert (await end_of(watch)).reason == "PERMISSIONS_CHANGED"
+
+
+async def test_a_revoked_service_gets_nothing_more_with_its_certificate(services: Services) -> None:
+    users = (("distributor-on-behalf-of", signed(roles=["viewer"])),)
+    async with (
+        services.watch("billing") as own,
+        services.watch("reports") as other,
+        services.watch("bridge", users) as delegated,
+        services.administration() as administration,
+    ):
+        for service, call in (("billing", own), ("bridge", delegated)):
+            entry = await administration.revoke_service(service, "stolen")
+            assert (entry.kind, entry.subject, entry.revoked_by) == (RevokedKind.SERVICE, service, "user:alice")
+            assert (await end_of(call)).reason == "CREDENTIALS_REVOKED"
+            with pytest.raises(grpc.aio.AioRpcError, match="revoked"):
+                await services.list_once(service, users if call is delegated else ())
+        assert not other.done()
+        assert [entry.subject for entry in await administration.revocations()] == ["bridge", "billing"]
+        await administration.restore_service("billing")
+        await services.list_once("billing")
+        with pytest.raises(NotFound, match="'billing' is not revoked"):
+            await administration.restore_service("billing")
+
+
+async def test_a_certificate_that_begins_after_the_revocation_counts(services: Services) -> None:
+    async with services.administration() as administration:
+        entry = await administration.revoke_service("billing")
+        with pytest.raises(grpc.aio.AioRpcError, match="revoked"):
+            await services.list_once("billing")
+    begins = (entry.revoked_ms // 1000 + 1) - time.time()
+    await asyncio.sleep(max(0.0, begins))
+    await services.list_once("billing", valid_from=datetime.now(UTC))
+
+
+async def test_a_revoked_service_gets_nothing_more_with_its_token(services: Services) -> None:
+    token = signed(roles=["viewer"], kind="service", sub="reader", issued_in=-1)
+    async with services.administration() as administration, services.channel("") as channel:
+        metadata = (("authorization", f"Bearer {token}"),)
+        call: Any = CommandServiceStub(channel).WatchCommands(pb.WatchCommandsRequest(), metadata=metadata)
+        assert await call.read() is not grpc.aio.EOF
+        await administration.revoke_service("reader")
+        assert (await end_of(call)).reason == "CREDENTIALS_REVOKED"
 
 
 async def test_a_removed_key_ends_the_streams_of_its_tokens(valkey_url: str, tmp_path: Path) -> None:

@@ -71,6 +71,18 @@ async def test_options_name_a_server_and_credentials(
         assert f"log in with: command-sender login --server 127.0.0.1:{server.port}\n" in stderr
 
 
+async def test_they_revoke_services(server: ServerProcess, files: CertificateFiles) -> None:
+    store_context(Context("prod", f"127.0.0.1:{server.port}", tls_ca=files.ca, token=token_of("admin")))
+    code, stdout, stderr = await administer("revoke", "--service", "billing", "--reason", "stolen")
+    assert code == 0, stderr
+    assert "service billing" in stdout
+    assert "service billing" in (await administer("revocations"))[1]
+    assert "service billing was issued counts again" in (await administer("restore", "--service", "billing"))[2]
+    assert "nothing is revoked" in (await administer("revocations"))[1]
+    for both in (["revoke", "press-7", "--service", "billing"], ["restore", "press-7", "--service", "billing"]):
+        assert (await administer(*both))[0] == 2
+
+
 async def test_on_the_machine_of_the_server_its_key_is_enough(
     server: ServerProcess, files: CertificateFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -357,6 +357,12 @@ async def test_enrolment_tokens_and_revocations(valkey_url: str, key_file: Path,
         await credentials.RevokeToken(credentials_pb2.RevokeTokenRequest(token_id=made.token_id), **by_ada)
         row = await trail.until(AuditEvent.TOKEN_REVOKED)
         assert row.entry.details == {"token_id": made.token_id}
+        revoke_service = credentials_pb2.RevokeServiceRequest(service="billing", reason=SECRET)
+        await credentials.RevokeService(revoke_service, **by_ada)
+        await credentials.RestoreService(credentials_pb2.RestoreServiceRequest(service="billing"), **by_ada)
+        for event in (AuditEvent.SERVICE_REVOKED, AuditEvent.SERVICE_RESTORED):
+            row = await trail.until(event, lambda row: row.entry.outcome is AuditOutcome.SUCCESS)
+            assert (row.entry.details, row.entry.actor.subject) == ({"service": "billing"}, "ada")
         stored = repr(await trail.rows())
         assert made.token not in stored
         assert SECRET not in stored

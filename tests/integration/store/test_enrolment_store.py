@@ -9,6 +9,7 @@ import pytest
 from distributor.errors import AlreadyExists, PermissionDenied
 from distributor.model.enrolment import Enrolment, NewEnrolmentToken
 from distributor.model.revocation import RevokedKind
+from distributor.store import keys
 from tests.support.store_world import StoreWorld
 
 DIGEST = "d" * 64
@@ -68,6 +69,27 @@ async def test_a_revoked_token_serves_no_more(world: StoreWorld) -> None:
     await world.revocations.revoke(RevokedKind.TOKEN, token_id, "user:ada", "")
     with pytest.raises(PermissionDenied, match="revoked"):
         await world.enrolment.enrol(enrolment(token_id))
+
+
+async def test_a_revoked_agent_has_no_unused_token_left(world: StoreWorld) -> None:
+    await made(world)
+    unused, of_another, of_a_group = await made(world), await made(world, "press-8"), await made(world, "press-*")
+    await world.revocations.revoke(RevokedKind.AGENT, "press-7", "user:ada", "stolen")
+    with pytest.raises(PermissionDenied, match="revoked"):
+        await world.enrolment.enrol(enrolment(unused))
+    assert await world.enrolment.enrol(enrolment(of_another, "press-8")) == 1
+    assert await world.enrolment.enrol(enrolment(of_a_group, "press-9", group=True)) == 1
+    # Neither enrolling again nor restoring brings it back.
+    assert await world.enrolment.enrol(enrolment(await made(world))) == 2
+    with pytest.raises(PermissionDenied, match="revoked"):
+        await world.enrolment.enrol(enrolment(unused))
+
+
+async def test_the_tokens_of_an_agent_are_forgotten_with_the_last(world: StoreWorld) -> None:
+    await made(world, lifetime_ms=HOUR_MS)
+    await made(world, lifetime_ms=1_000)
+    left = await world.connection.call("PTTL", keys.ENROLMENT_TOKENS.format(agent="press-7"))
+    assert 1_000 < left <= HOUR_MS
 
 
 async def test_a_group_token_replaces_no_agent(world: StoreWorld) -> None:

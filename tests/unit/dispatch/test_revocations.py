@@ -40,6 +40,9 @@ class MemoryList:
         self.entries[subject] = entry
         return entry
 
+    async def restore_service(self, name: str) -> None:
+        raise NotImplementedError
+
     async def restore_agent(self, agent_id: str) -> None:
         self.version += 1
         del self.entries[agent_id]

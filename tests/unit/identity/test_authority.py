@@ -125,3 +125,13 @@ def test_a_private_key_is_read_back() -> None:
     other = ed25519.Ed25519PrivateKey.generate()
     with pytest.raises(ValueError, match="ECDSA"):
         private_key(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def test_a_service_has_a_certificate_from_now_on() -> None:
+    """After a revocation, those count that begin later."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    authority = Authority.create(now)
+    holder = Holder(PeerName(PeerKind.SERVICE, "billing"))
+    issued = authority.issue_peer(holder, "distributor", new_key().public_key(), now, timedelta(hours=1))
+    identity = identity_of(issued.pem, "distributor")
+    assert (identity.starts, identity.expires) == (now.timestamp(), now.timestamp() + 3_600)

@@ -1,5 +1,5 @@
-#!lua name=distributor_efd5d61e
-local VERSION = 'efd5d61e'
+#!lua name=distributor_42a508c2
+local VERSION = '42a508c2'
 local SHARD = ''
 local EVENTS = 'events'
 local function command_key(command_id) return 'command:queue:' .. command_id end
@@ -1912,12 +1912,13 @@ end
 
 do
 local function enrolment_token_key(token_id) return SHARD .. 'enrolment:token:' .. token_id end
+local function enrolment_tokens_key(agent) return SHARD .. 'enrolment:tokens:' .. agent end
 -- Purpose: store an enrolment token, without its secret.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, token id, digest of its secret, agent id or pattern of ids,
 --          labels (JSON), how many agents may enrol with it, lifetime_ms
 -- Returns  when it expires, in milliseconds since the epoch
--- Invariants: a token expires with its key.
+-- Invariants: a token expires with its key; those for one agent alone are known by that agent.
 
 local function create_enrolment_token(batch, args)
   local key = enrolment_token_key(args[4])
@@ -1925,6 +1926,11 @@ local function create_enrolment_token(batch, args)
   server.call('HSET', key, 'digest', args[5], 'agents', args[6], 'labels', args[7], 'left', args[8],
     'expires_ms', expires_ms)
   server.call('PEXPIRE', key, args[9])
+  if not string.find(args[6], '[*?]') then
+    local tokens = enrolment_tokens_key(args[6])
+    server.call('SADD', tokens, args[4])
+    if server.call('PTTL', tokens) < tonumber(args[9]) then server.call('PEXPIRE', tokens, args[9]) end
+  end
   return expires_ms
 end
 
@@ -3239,6 +3245,24 @@ register('restore_agent', restore_agent, {'allow-oom'})
 end
 
 do
+
+-- Purpose: let what a revoked service was issued before count again.
+-- KEYS     the event stream of the shard
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, name of the service
+-- Returns  'ok'; 'unknown' if the service is not revoked
+-- Invariants: nothing else changes.
+
+local function restore_service(batch, args)
+  if server.call('HDEL', revocations_key(), 'service' .. ':' .. args[4]) == 0 then return 'unknown' end
+  server.call('INCR', revocations_version_key())
+  return 'ok'
+end
+
+register('restore_service', restore_service, {'allow-oom'})
+
+end
+
+do
 local function stops_key() return SHARD .. 'stops' end
 -- Purpose: end emergency stops.
 -- KEYS     the event stream of the shard
@@ -3271,8 +3295,8 @@ do
 -- Purpose: read the list of revocations if it has changed.
 -- KEYS     the event stream of the shard
 -- ARGV     the version that the reader has
--- Returns  {version} if it is that, or {version, then for each entry: 'agent' or 'token', ':' and its id, the entry as
---          JSON}
+-- Returns  {version} if it is that, or {version, then for each entry: 'agent', 'service' or 'token', ':' and its id,
+--          the entry as JSON}
 -- Invariants: changes nothing.
 
 local function revocations(args)
@@ -3289,21 +3313,28 @@ end
 
 do
 local function enrolment_token_key(token_id) return SHARD .. 'enrolment:token:' .. token_id end
+local function enrolment_tokens_key(agent) return SHARD .. 'enrolment:tokens:' .. agent end
 local function generations_key() return SHARD .. 'agents:generations' end
--- Purpose: revoke what an agent has, or a token.
+-- Purpose: revoke what an agent or a service has, or a token.
 -- KEYS     the event stream of the shard
--- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, 'agent' or 'token', the agent's or token's id, who revokes it,
---          why
+-- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, kind ('agent' or 'service' or 'token'), its id or name, who
+--          revokes it, why
 -- Returns  the entry of the list as JSON
--- Invariants: an agent's later enrolments count; a revoked enrolment token serves no more.
+-- Invariants: an agent's later enrolments count, but not with tokens that were made for it alone before; a revoked
+--          enrolment token serves no more; what a service is issued later counts.
 
 local function revoke(batch, args)
   local kind, subject = args[4], args[5]
   if kind == 'agent' then
+    local tokens = enrolment_tokens_key(subject)
+    for _, token_id in ipairs(server.call('SMEMBERS', tokens)) do
+      server.call('DEL', enrolment_token_key(token_id))
+    end
+    server.call('DEL', tokens)
     local generation = server.call('HGET', generations_key(), subject) or '0'
     return note_revocation(batch, kind, subject, {generation = generation, revoked_by = args[6], reason = args[7]})
   end
-  server.call('DEL', enrolment_token_key(subject))
+  if kind == 'token' then server.call('DEL', enrolment_token_key(subject)) end
   return note_revocation(batch, kind, subject, {generation = '0', revoked_by = args[6], reason = args[7]})
 end
 
