@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -21,6 +20,7 @@ from distributor.identity.certificate_labels import labels_extension
 from distributor.identity.certificates import BACKDATED, Holder, PeerKind
 from distributor.identity.private_keys import new_key, private_pem
 from distributor.identity.signing_requests import PublicKey
+from distributor.identity.unreadable import UNREADABLE
 
 CA_LIFETIME: Final = timedelta(days=3_650)
 
@@ -69,16 +69,16 @@ class Authority:
         """Load a CA: of the certificates, the one that belongs to the private key. Raises ConfigurationError."""
         try:
             key = load_pem_private_key(key_pem, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except UNREADABLE as error:
             raise _unusable("ca_key must be a private key in PEM, without a password") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
             raise _unusable("ca_key must be an ECDSA key on the curve P-256")
         try:
             certificates = x509.load_pem_x509_certificates(certificates_pem)
-        except ValueError as error:
+        except UNREADABLE as error:
             raise ConfigurationError("client_ca must have certificates in PEM", field="client_ca") from error
         for certificate in certificates:
-            if certificate.public_key() == key.public_key():
+            if _has_key(certificate, key.public_key()):
                 return cls(certificate, key)
         raise _unusable("ca_key belongs to none of the certificates of client_ca")
 
@@ -101,7 +101,7 @@ class Authority:
         """Whether this CA signed the certificate."""
         try:
             certificate.verify_directly_issued_by(self.certificate)
-        except (ValueError, TypeError, InvalidSignature):
+        except UNREADABLE:
             return False
         return True
 
@@ -109,7 +109,7 @@ class Authority:
         """Whether this CA signed the first certificate of a chain; False if that cannot be read."""
         try:
             return self.has_issued(x509.load_pem_x509_certificates(chain_pem)[0])
-        except ValueError:
+        except UNREADABLE:
             return False
 
     def issue_peer(
@@ -184,6 +184,14 @@ def _builder(
         .not_valid_before(now.astimezone(UTC) - BACKDATED)
         .not_valid_after(now.astimezone(UTC) + lifetime)
     )
+
+
+def _has_key(certificate: x509.Certificate, key: PublicKey) -> bool:
+    try:
+        return certificate.public_key() == key
+    except UNREADABLE:
+        # It may be of another CA.
+        return False
 
 
 def _host_name(host: str) -> x509.GeneralName:

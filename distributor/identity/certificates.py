@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from distributor.errors import Unauthenticated
 from distributor.identity.certificate_labels import labels_in
+from distributor.identity.unreadable import UNREADABLE
 from distributor.model.command import AGENT_ID_PATTERN
 from distributor.model.labels import NO_LABELS
 
@@ -131,17 +132,28 @@ def refused(why: str) -> Unauthenticated:
 @lru_cache(_CACHED)
 def _identity(certificate_pem: bytes, trust_domain: str) -> PeerIdentity:
     # Each call of a connection has the same certificate.
+    return identity_in(parsed_certificate(certificate_pem), trust_domain)
+
+
+def parsed_certificate(certificate_pem: bytes) -> x509.Certificate:
+    """Parse a certificate of anyone. Raises Unauthenticated."""
     if len(certificate_pem) > MAX_CERTIFICATE_BYTES:
         raise refused(f"it has over {MAX_CERTIFICATE_BYTES:,} bytes")
     try:
-        certificate = x509.load_pem_x509_certificate(certificate_pem)
-        return identity_in(certificate, trust_domain)
-    except ValueError as error:
+        return x509.load_pem_x509_certificate(certificate_pem)
+    except UNREADABLE as error:
         raise refused("it cannot be read") from error
 
 
 def identity_in(certificate: x509.Certificate, trust_domain: str) -> PeerIdentity:
-    """The same for a parsed certificate. Raises Unauthenticated, and ValueError for one that is malformed inside."""
+    """The same for a parsed certificate, which may be malformed inside. Raises Unauthenticated."""
+    try:
+        return _read_identity(certificate, trust_domain)
+    except UNREADABLE as error:
+        raise refused("it cannot be read") from error
+
+
+def _read_identity(certificate: x509.Certificate, trust_domain: str) -> PeerIdentity:
     extensions = certificate.extensions
     try:
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from distributor.errors import Aborted, FailedPrecondition, Unauthenticated
 from distributor.identity.authority import Authority
 from distributor.identity.certificates import (
-    MAX_CERTIFICATE_BYTES,
     Holder,
     PeerIdentity,
     PeerKind,
     identity_in,
+    parsed_certificate,
     refused,
 )
 from distributor.identity.renewal_proof import is_fresh, is_proved, new_challenge
@@ -95,12 +95,7 @@ class Issuer:
         return identity
 
     def _own(self, certificate_pem: bytes) -> x509.Certificate:
-        if len(certificate_pem) > MAX_CERTIFICATE_BYTES:
-            raise refused(f"it has over {MAX_CERTIFICATE_BYTES:,} bytes")
-        try:
-            certificate = x509.load_pem_x509_certificate(certificate_pem)
-        except ValueError as error:
-            raise refused("it cannot be read") from error
+        certificate = parsed_certificate(certificate_pem)
         if not self._authority.has_issued(certificate):
             raise refused("this server's CA has not issued it")
         return certificate

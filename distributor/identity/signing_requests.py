@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from distributor.errors import InvalidArgument
+from distributor.identity.unreadable import UNREADABLE
 
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey
 
@@ -34,7 +34,7 @@ def requested_key(request_pem: bytes, field: str = "certificate_request") -> Pub
         request = x509.load_pem_x509_csr(request_pem)
         key = request.public_key()
         proved = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except UNREADABLE as error:
         raise _invalid(field, "must be a certificate signing request (PKCS 10) in PEM") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise _invalid(field, "must have an ECDSA key on the curve P-256")

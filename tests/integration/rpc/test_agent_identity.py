@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,8 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from google.rpc import error_details_pb2
 from structlog.testing import capture_logs
 
@@ -201,11 +205,29 @@ async def test_a_certificate_is_renewed_on_the_stream_for_a_new_key(
             assert next_stream.welcome.epoch == 2
 
 
-async def test_a_bad_request_does_not_end_the_stream(server: IssuingServer, maker: CertificateMaker) -> None:
+def of_version(version: int) -> bytes:
+    """A certificate request that says it is of this version."""
+    der = x509.load_pem_x509_csr(signing_request(new_key())).public_bytes(Encoding.DER)
+    changed = der.replace(b"\x02\x01\x00", bytes([2, 1, version]), 1)
+    return b"-----BEGIN CERTIFICATE REQUEST-----\n%b-----END CERTIFICATE REQUEST-----\n" % base64.encodebytes(changed)
+
+
+@pytest.mark.parametrize("request_pem", [b"nonsense", of_version(7)], ids=["nonsense", "of no known version"])
+async def test_a_bad_request_does_not_end_the_stream(
+    server: IssuingServer, maker: CertificateMaker, request_pem: bytes
+) -> None:
     async with server.agent(maker.agent("press-7"), "press-7") as agent:
-        reply = await certificate(agent, b"nonsense")
+        reply = await certificate(agent, request_pem)
         assert reply.reason.code == "invalid_certificate_request"
         await agent.heartbeat()
+
+
+async def test_a_certificate_of_no_known_version_is_not_renewed(server: IssuingServer, maker: CertificateMaker) -> None:
+    der = ssl.PEM_cert_to_DER_cert(expired(maker, "press-7").certificate_pem.decode())
+    pem = ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1)).encode()
+    with pytest.raises(grpc.aio.AioRpcError, match="cannot be read") as caught:
+        await server.enrolment.StartRenewal(pb.StartRenewalRequest(certificate=pem))
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_without_a_certificate_none_is_renewed(valkey_url: str) -> None:

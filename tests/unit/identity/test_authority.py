@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -117,6 +119,35 @@ def test_other_requests_are_refused() -> None:
         requested_key(b"nonsense")
     with pytest.raises(InvalidArgument, match="16,384 bytes"):
         requested_key(b"x" * 20_000)
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_no_damaged_request_has_another_key() -> None:
+    key = new_key()
+    der = x509.load_pem_x509_csr(signing_request(key)).public_bytes(Encoding.DER)
+    read = 0
+    for place in range(len(der)):
+        for damage in (0x01, 0x05, 0x80, 0xFF):
+            damaged = bytearray(der)
+            damaged[place] ^= damage
+            pem = b"-----BEGIN CERTIFICATE REQUEST-----\n%b-----END CERTIFICATE REQUEST-----\n"
+            try:
+                assert requested_key(pem % base64.encodebytes(damaged)) == key.public_key()
+            except InvalidArgument:
+                continue
+            read += 1
+    assert read <= 4, "only the number of unused bits of the signature does not matter"
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_no_damaged_certificate_is_the_cas_own() -> None:
+    issued = CA.issue_peer(Holder(AGENT), "distributor", new_key().public_key(), NOW, DAY)
+    der = x509.load_pem_x509_certificate(issued.pem).public_bytes(Encoding.DER)
+    assert CA.has_issued_first(issued.pem)
+    for place in range(len(der)):
+        damaged = bytearray(der)
+        damaged[place] ^= 0x05
+        assert not CA.has_issued_first(ssl.DER_cert_to_PEM_cert(bytes(damaged)).encode()), place
 
 
 def test_a_private_key_is_read_back() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
 
 from distributor.errors import Unauthenticated
 from distributor.identity.certificates import PeerKind, PeerName, current_identity, identity_of
@@ -64,6 +69,36 @@ def test_a_server_is_nobody() -> None:
 def test_what_is_no_certificate_is_refused(pem: bytes) -> None:
     with pytest.raises(Unauthenticated):
         identity(pem)
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3004a3023000")),
+        x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3004870201ff")),
+        x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"nonsense"),
+    ],
+    ids=["an X.400 address", "a short IP address", "nonsense"],
+)
+def test_names_that_cannot_be_read_are_refused(extension: x509.UnrecognizedExtension) -> None:
+    with pytest.raises(Unauthenticated, match="cannot be read"):
+        identity(CA.issue(extension=extension).certificate_pem)
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_a_damaged_certificate_is_refused_wherever_the_damage_is() -> None:
+    der = x509.load_pem_x509_certificate(CA.agent("press-7").certificate_pem).public_bytes(Encoding.DER)
+    read = 0
+    for place in range(len(der)):
+        for damage in (0x01, 0x05, 0x80, 0xFF):
+            damaged = bytearray(der)
+            damaged[place] ^= damage
+            try:
+                identity(ssl.DER_cert_to_PEM_cert(bytes(damaged)).encode())
+            except Unauthenticated:
+                continue
+            read += 1
+    assert read, "some of it is for the transport to check, such as the signature"
 
 
 def test_a_certificate_that_expired_during_its_connection_is_refused() -> None:
