@@ -17,6 +17,7 @@ from distributor.agent.identity_files import IdentityFiles
 from distributor.agent.journal_policy import JournalPolicy, JournalSync, Orphans
 from distributor.agent.vetting import SignaturePolicy
 from distributor.identity.signatures import load_trusted_signers
+from distributor.identity.signer_files import SignerFiles
 from distributor.wire.compression import Compression
 from distributor.wire.credentials import ClientCredentials
 
@@ -37,5 +38,6 @@ __all__ = [
     "JournalSync",
     "Orphans",
     "SignaturePolicy",
+    "SignerFiles",
     "load_trusted_signers",
 ]

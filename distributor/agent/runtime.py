@@ -114,7 +114,7 @@ class AgentRuntime:
         if self._renewal:
             watching.add(asyncio.create_task(self._renewal.run(), name="certificate renewal"))
         if self._vetting:
-            watching.add(asyncio.create_task(self._vetting.follow(), name="policy file"))
+            watching.add(asyncio.create_task(self._vetting.follow(), name="vetting"))
         if self._profile.orphan_after:
             orphans = OrphanWatch(self._profile.orphan_after, self._session, self._orphaned, self._workload.working)
             watching.add(asyncio.create_task(orphans.run(), name="orphan watch"))

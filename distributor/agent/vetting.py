@@ -17,6 +17,7 @@ from distributor.agent.journal_entries import SeenSignature
 from distributor.agent.refusals import refused
 from distributor.identity.policy_source import PolicySource
 from distributor.identity.signatures import SignatureRefused, TrustedSigners
+from distributor.identity.signer_files import SignerFiles
 from distributor.model.check_budget import CheckBudget, TooCostly, call_budget, quick_budget
 from distributor.model.command import InvalidField
 from distributor.model.command_type import NotPermitted
@@ -45,9 +46,12 @@ NO_VERDICTS: Final[Sequence[Verdict]] = ()
 
 @dataclass(frozen=True, slots=True)
 class SignaturePolicy:
-    """Whose signatures an agent accepts, and patterns of the types for which it requires one."""
+    """Whose signatures an agent accepts, and patterns of the types for which it requires one.
 
-    trusted: TrustedSigners
+    `SignerFiles` are followed while the agent runs; `TrustedSigners` do not change.
+    """
+
+    trusted: TrustedSigners | SignerFiles
     required: tuple[str, ...] = (ALL,)
 
     def requires(self, command_type: str) -> bool:
@@ -71,9 +75,12 @@ class Vetting:
         self._signatures = signatures
 
     async def follow(self) -> None:
-        """Follow the policy file until cancelled."""
-        if self._policy:
-            await self._policy.run()
+        """Follow the policy file and the trusted keys until cancelled."""
+        async with asyncio.TaskGroup() as following:
+            if self._policy:
+                following.create_task(self._policy.run(), name="policy file")
+            if self._signatures and isinstance(self._signatures.trusted, SignerFiles):
+                following.create_task(self._signatures.trusted.run(), name="trusted signers")
 
     async def verdicts(self, assignments: Iterable[gateway.Assignment]) -> list[Verdict]:
         """The verdict on each command, in order: ids are the server's choice, and may repeat."""

@@ -143,7 +143,7 @@ def build_agent(settings: AgentSettings) -> Agent:
         JournalSync,
         Orphans,
         SignaturePolicy,
-        load_trusted_signers,
+        SignerFiles,
     )
     from distributor.cli.enrol import use_enrolment
 
@@ -170,7 +170,7 @@ def build_agent(settings: AgentSettings) -> Agent:
     if settings.require_signature and not settings.trusted_signers:
         raise ConfigurationError("require_signature needs trusted_signers, or no such command could start")
     if settings.trusted_signers:
-        agent.signatures = SignaturePolicy(load_trusted_signers(settings.trusted_signers), settings.require_signature)
+        agent.signatures = SignaturePolicy(SignerFiles(settings.trusted_signers), settings.require_signature)
     return agent
 
 

@@ -128,20 +128,25 @@ class TrustedSigners:
             )
 
 
-def load_trusted_signers(entries: Iterable[str]) -> TrustedSigners:
+def load_trusted_signers(entries: Iterable[str], *, missing_ok: bool = False) -> TrustedSigners:
     """Read public keys. Each entry is a PEM file, or a folder of `*.pem`, and after a colon each a pattern of types.
 
-    Raises ConfigurationError.
+    Raises ConfigurationError; with `missing_ok`, not for a file that does not exist or a folder without keys.
     """
     signers = []
     for entry in entries:
         name, *types = entry.split(":")
-        path = Path(name).expanduser()
-        files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
-        if not files:
+        files = [file for file in signer_paths(entry) if not missing_ok or file.exists()]
+        if not files and not missing_ok:
             raise _bad_key(name, "has no *.pem files")
         signers += [TrustedSigner(_public_key(file), tuple(types)) for file in files]
     return TrustedSigners(signers)
+
+
+def signer_paths(entry: str) -> list[Path]:
+    """The files of an entry of `load_trusted_signers`."""
+    path = Path(entry.partition(":")[0]).expanduser()
+    return sorted(path.glob("*.pem")) if path.is_dir() else [path]
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from distributor.agent import Agent, CommandContext, CommandFailed, JournalPolicy, SignaturePolicy
+from distributor.agent import Agent, CommandContext, CommandFailed, JournalPolicy, SignaturePolicy, SignerFiles
 from distributor.agent import record as records
 from distributor.errors import ConfigurationError
 from distributor.v1 import agent_gateway_pb2 as gateway
 from tests.support.scripted_gateway import ScriptedGateway, ScriptedSession, assignment
 from tests.support.serving_agent import serving
 from tests.support.signed_commands import as_another, new_signer, requiring, signed, trusted
+from tests.support.waiting import until
 
 SIGNER = new_signer()
 
@@ -64,6 +65,27 @@ async def test_only_what_a_trusted_sender_signed_for_this_agent_runs(
         assert await refusal(session, elsewhere) == "signature_invalid"
         await run(session, assignment("ping", "PING"))
     assert ran == ["good"]
+
+
+async def test_an_agent_follows_the_files_of_the_keys_that_it_trusts(
+    gateway: ScriptedGateway, ran: Ran, tmp_path: Path
+) -> None:
+    keys, successor = tmp_path / "keys", new_signer()
+    keys.mkdir()
+    (keys / "first.pem").write_bytes(SIGNER.public_pem())
+    agent, files = agent_of(gateway, ran, tmp_path / "j"), SignerFiles([str(keys)], check_seconds=0.02)
+    agent.signatures = SignaturePolicy(files)
+    async with serving(agent, gateway) as served:
+        session = served.session
+        await run(session, signed(SIGNER, "first"))
+        assert await refusal(session, signed(successor, "early")) == "signer_unknown"
+        (keys / "second.pem").write_bytes(successor.public_pem())
+        await until(lambda: len(files.current) == 2)
+        await run(session, signed(successor, "second"))
+        (keys / "first.pem").unlink()
+        await until(lambda: len(files.current) == 1)
+        assert await refusal(session, signed(SIGNER, "late")) == "signer_unknown"
+    assert ran == ["first", "second"]
 
 
 async def test_a_signature_starts_one_command(gateway: ScriptedGateway, ran: Ran, tmp_path: Path) -> None:
