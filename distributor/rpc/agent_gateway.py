@@ -41,11 +41,13 @@ from distributor.rpc.agent_credential import (
     log_overruled_labels,
 )
 from distributor.rpc.agent_messages import agent_hello
-from distributor.rpc.agent_stream import AgentStream, Context, monotonic_ms
+from distributor.rpc.agent_stream import AgentStream
 from distributor.rpc.attach_pace import AttachPace
 from distributor.rpc.current_caller import current_caller, host_of
 from distributor.rpc.enrolment_messages import certificate_renewal
 from distributor.rpc.malformed import Malformed
+from distributor.rpc.session_clock import monotonic_ms
+from distributor.rpc.stream_writer import Context
 from distributor.settings import ServerSettings
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.agent_gateway_pb2_grpc import AgentGatewayServiceServicer
@@ -140,7 +142,7 @@ class AgentGateway(AgentGatewayServiceServicer):
         session.fresh_for_ms = fresh_for_ms(self._settings)
         session.silent_after_ms = self._settings.heartbeat_interval * 1000
         stream = AgentStream(context, session, self._reports, self._renewals, packer=self.packer)
-        stream.accepts_gzip = hello.accepts_gzip
+        stream.writer.accepts_gzip = hello.accepts_gzip
         stream.at_rest = self.at_rest
         stream.labels, stream.knows_halts, stream.stop = hello.labels, hello.knows_halts, attached.stop
         if self.enrolments is not None:

@@ -20,6 +20,7 @@ from distributor.model.agent_session import MAX_ITEMS_PER_MESSAGE
 from distributor.rpc import agent_gateway, agent_stream
 from distributor.rpc.agent_outbox import AgentOutbox
 from distributor.rpc.agent_stream import AgentStream
+from distributor.rpc.stream_writer import MAX_WAITING_ACKS
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1.command_service_pb2 import ListCommandsRequest
 from distributor.wire.transport import channel_options
@@ -115,7 +116,7 @@ async def test_an_agent_that_reports_without_end_and_never_reads_is_ended_for_it
 
         async with background(flood()):
             await eventually(let_go)
-            assert agent_stream.MAX_WAITING_ACKS < max(waiting) <= agent_stream.MAX_WAITING_ACKS + MAX_ITEMS_PER_MESSAGE
+            assert MAX_WAITING_ACKS < max(waiting) <= MAX_WAITING_ACKS + MAX_ITEMS_PER_MESSAGE
             assert (await server.until_away()).HasField("away_since")
 
 

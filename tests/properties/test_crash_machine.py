@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from distributor.agent.actions import StopCause
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
-from distributor.rpc import agent_stream
+from distributor.rpc import stream_writer
 from distributor.store.connections import StoreConnections
 from distributor.store.policy import StorePolicy
 from distributor.v1 import command_pb2
@@ -388,7 +388,7 @@ class CrashMachine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(300)
 def test_crashes_break_no_promise(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_stream, "ACK_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(stream_writer, "ACK_DELAY_SECONDS", 0.0)
     loop = asyncio.new_event_loop()
 
     class Machine(CrashMachine):

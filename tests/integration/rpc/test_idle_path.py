@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from distributor.dispatch import watches
-from distributor.rpc import agent_stream
+from distributor.rpc import stream_writer
 from distributor.store.index_checker import ValkeyIndexChecker
 from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.valkey_connection import ValkeyConnection
@@ -91,7 +91,7 @@ async def test_two_exchanges_and_one_message_each_way(
 ) -> None:
     # No background loop may fall into the count, and no slow machine separate what travels together.
     monkeypatch.setattr(ValkeyIndexChecker, "take_turn", not_now)
-    monkeypatch.setattr(agent_stream, "ACK_DELAY_SECONDS", 600.0)
+    monkeypatch.setattr(stream_writer, "ACK_DELAY_SECONDS", 600.0)
     monkeypatch.setattr(watches, "SETTLE_SECONDS", 600.0)
     rare: dict[str, Any] = {"heartbeat_interval": 600, "start_within": 700, "ack_deadline": 800, "offline_after": 900}
     timing = replace(EAGER, gauges=600.0)

@@ -25,13 +25,9 @@ from distributor.model.emergency_stop import EmergencyStop
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.retry_policy import RetryPolicy
 from distributor.model.stop_scope import StopScope
-from distributor.rpc.agent_stream import (
-    ACK_DELAY_SECONDS,
-    LAST_WRITE_SECONDS,
-    MAX_WAITING_ACKS,
-    AgentStream,
-    monotonic_ms,
-)
+from distributor.rpc.agent_stream import LAST_WRITE_SECONDS, AgentStream
+from distributor.rpc.session_clock import monotonic_ms
+from distributor.rpc.stream_writer import ACK_DELAY_SECONDS, MAX_WAITING_ACKS
 from distributor.v1 import agent_gateway_pb2 as pb
 from distributor.v1 import command_pb2
 from tests.support.memory_sessions import MemorySessions
