@@ -50,12 +50,13 @@ class CommandWatcher:
         watch = self._watches.open([command_id])
         hold = self._holds.open(command_id, output_offset) if hold_output and with_output else None
         try:
-            (state,) = await self._seen(caller, [command_id])
+            (state,) = await self._seen(watch, caller, [command_id])
             if not state.status.terminal:
                 yield state
             while True:
                 if with_output:
                     async for piece in self._output_from(command_id, output_offset, hold):
+                        await self._check(watch, caller, [command_id])
                         output_offset = piece.end_offset
                         yield piece
                 if state.status.terminal:
@@ -64,9 +65,11 @@ class CommandWatcher:
                         # The store was full and dropped the end of the output.
                         yield OutputGap(output_offset, result.output_bytes)
                     yield state
+                    await self._check(watch, caller, [command_id])
                     yield result
                     return
                 latest = await self._next_state(watch, state)
+                await self._check(watch, caller, [command_id])
                 if latest.revision <= state.revision:
                     continue
                 state = latest
@@ -100,7 +103,7 @@ class CommandWatcher:
                 async for states in self._changes(watch, caller):
                     yield states
             elif not caller.grants.everything:
-                await self._seen(caller, command_ids)
+                await self._seen(watch, caller, command_ids)
             alive = set(command_ids)
             sent: dict[str, CommandState] = {}
             watch.stale = True
@@ -108,6 +111,7 @@ class CommandWatcher:
                 if not watch.stale:
                     await watch.wait()
                 states, unread, _ = watch.take()
+                await self._check(watch, caller, [one for one in command_ids if one in alive])
                 if watch.stale:
                     watch.stale = False
                     states, unread = [], dict.fromkeys((one for one in command_ids if one in alive), 0)
@@ -170,9 +174,22 @@ class CommandWatcher:
                 if hold is not None:
                     hold.read(offset)
 
-    async def _seen(self, caller: Caller, command_ids: Sequence[str]) -> list[CommandState]:
-        """The states, for a caller that may see them all. Raises NotFound for the first that it may not, or unknown."""
-        return self._found(command_ids, await self._visibility.commands(caller, await self._reader.states(command_ids)))
+    async def _seen(self, watch: Watch, caller: Caller, command_ids: Sequence[str]) -> list[CommandState]:
+        """The states, for a caller that may see them all. Raises NotFound for the first that it may not, or unknown.
+
+        The watch is checked again when labels that this depends on may have changed.
+        """
+        states = await self._reader.states(command_ids)
+        if caller.grants.need_labels and not watch.agents:
+            # Before labels are read: an agent may attach with others meanwhile.
+            self._watches.depend(watch, {state.agent_id for state in states if state is not None})
+        return self._found(command_ids, await self._visibility.commands(caller, states))
+
+    async def _check(self, watch: Watch, caller: Caller, command_ids: Sequence[str]) -> None:
+        """Raise NotFound if one of these commands may not be seen any more, after its agent has attached."""
+        if watch.unchecked:
+            watch.unchecked = False
+            await self._seen(watch, caller, command_ids)
 
     async def _states(self, command_ids: Sequence[str]) -> list[CommandState]:
         return self._found(command_ids, await self._reader.states(command_ids)) if command_ids else []

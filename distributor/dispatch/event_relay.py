@@ -297,6 +297,8 @@ class EventRelay:
             agent.end(CloseReason.SILENT)
 
     def _agent_changed(self, change: AgentChanged, ours: bool) -> None:
+        if change.connected:
+            self._watches.agent_attached(change.agent_id)
         agent = self._registry.get(change.agent_id)
         if agent is not None and not ours and change.connected and change.epoch == agent.session.epoch:
             # Another instance wants to attach elsewhere. Only that makes another replica announce our session.

@@ -47,6 +47,10 @@ class Watch:
         self._ready = False
         self.stale = False
         """Events may have been missed: reread the states."""
+        self.agents: Collection[str] = ()
+        """The agents whose labels decide whether its caller may see what it watches."""
+        self.unchecked = False
+        """One of these agents has attached, perhaps with other labels: check again what may be seen."""
 
     def note(self, news: CommandState | CommandChanged) -> None:
         """Record the newer state of a watched command, or the change if the state after it must be read."""
@@ -76,6 +80,12 @@ class Watch:
     def resync(self) -> None:
         """Events may have been missed."""
         self.stale = True
+        self.unchecked = bool(self.agents)
+        self._wake()
+
+    def recheck(self) -> None:
+        """The labels of an agent that it depends on may have changed."""
+        self.unchecked = True
         self._wake()
 
     def fail(self, error: Exception) -> None:
@@ -145,6 +155,8 @@ class Watches:
         """When the newest change happened, watched or not, by Valkey's clock."""
         self._by_command: dict[str, set[Watch]] = {}
         self._by_agent: dict[str, set[Watch]] = {}
+        self._by_labels: dict[str, set[Watch]] = {}
+        """By agent whose labels matter to them."""
         self._of_all: set[Watch] = set()
         self._open: set[Watch] = set()
         self._failure: Exception | None = None
@@ -183,6 +195,7 @@ class Watches:
         self._of_all.discard(watch)
         _unsubscribe(self._by_command, command_ids, watch)
         _unsubscribe(self._by_agent, agent_ids, watch)
+        _unsubscribe(self._by_labels, watch.agents, watch)
         self._metrics.watchers(len(self._open))
 
     def note(self, change: CommandChanged, at_ms: int) -> None:
@@ -203,6 +216,16 @@ class Watches:
         if news is not None:
             for watch in watching:
                 watch.note(news)
+
+    def depend(self, watch: Watch, agent_ids: Collection[str]) -> None:
+        """Have a watch checked again when one of these agents attaches. Call once, before its labels are read."""
+        watch.agents = frozenset(agent_ids)
+        _subscribe(self._by_labels, watch.agents, watch)
+
+    def agent_attached(self, agent_id: str) -> None:
+        """An agent has attached, perhaps with other labels than before."""
+        for watch in self._by_labels.get(agent_id, ()):
+            watch.recheck()
 
     def note_output(self, output: OutputArrived) -> None:
         """Notify the watches of this command."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ from distributor.identity.roles import Role
 from distributor.v1 import command_service_pb2 as pb
 from tests.support.known_callers import KnownCallers, credentials_of, user
 from tests.support.received_errors import error_of, error_of_stream
-from tests.support.running_server import RunningServer, queue_request, running_server
+from tests.support.running_server import COMPLETED, RunningServer, queue_request, running_server
+from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire_agent import wire_agent
 
 RED: Final = user("rita", Role.OPERATOR, grants=(Grant(agents=("red-*",)),))
@@ -111,6 +113,34 @@ async def test_changes_come_only_of_what_the_grants_include(server: RunningServe
     red = await queued(server, ALL, "red-1")
     assert {command.command_id for command in (await watch.read()).commands} == {red}
     watch.cancel()
+
+
+async def test_a_watch_ends_when_its_agent_leaves_the_grants(server: RunningServer) -> None:
+    """Another session of the agent has labels of another tenant."""
+    mine = credentials_of(BLUE)
+    command_id = await queued(server, ALL, "blue-1")
+    one: Any = server.commands.WatchCommand(pb.WatchCommandRequest(command_id=command_id), metadata=mine)
+    many: Any = server.commands.WatchCommands(pb.WatchCommandsRequest(command_ids=[command_id]), metadata=mine)
+    everything: Any = server.commands.WatchCommands(pb.WatchCommandsRequest(), metadata=mine)
+    for call in (one, many, everything):
+        await call.read()
+    agent = {"credentials": credentials_of(AGENTS[2]), "instance_id": "instance-1"}
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async with wire_agent(server.address, "blue-1", labels={"team": "blue", "rack": "2"}, **agent):
+            # It is requeued and assigned again: what the grants still include is seen.
+            while (await one.read()).command.state.attempt < 2:
+                pass
+        async with wire_agent(server.address, "blue-1", labels={"team": "red"}, **agent) as moved:
+            for call in (one, many):
+                error = await error_of_stream(call)
+                assert (error.code, error.reason) == ("NOT_FOUND", "UNKNOWN_COMMAND")
+            await moved.finish(*await moved.assigned())
+        async with wire_agent(server.address, "blue-1", labels={"team": "blue"}, **agent):
+            back = await queued(server, ALL, "blue-1")
+            seen = [(await everything.read()).commands[0]]
+            while seen[-1].command_id != back:
+                seen.append((await everything.read()).commands[0])
+        assert all(row.state.status != COMPLETED for row in seen)
 
 
 async def test_commands_are_queued_only_where_a_grant_permits(server: RunningServer) -> None:

@@ -52,6 +52,23 @@ async def test_a_watch_of_agents_and_one_of_everything(watches: Watches) -> None
     assert [command_id for command_id, _ in taken(of_all)] == ["c1", "c2"]
 
 
+async def test_a_watch_is_checked_again_when_an_agent_attaches_on_whose_labels_it_depends(watches: Watches) -> None:
+    bound, free = watches.open(["c1"]), watches.open(["c1"])
+    watches.depend(bound, ["a"])
+    watches.agent_attached("b")
+    assert not bound.unchecked
+    watches.agent_attached("a")
+    await asyncio.wait_for(bound.wait(), PATIENCE_SECONDS)
+    assert (bound.unchecked, free.unchecked) == (True, False)
+    bound.unchecked = False
+    watches.resync()
+    assert (bound.unchecked, free.unchecked) == (True, False)
+    bound.unchecked = False
+    watches.close(bound, ["c1"])
+    watches.agent_attached("a")
+    assert not bound.unchecked
+
+
 async def test_only_the_latest_state_is_kept(watches: Watches) -> None:
     watch = watches.open(["c1"])
     watches.note(assigned(), at_ms=1)
