@@ -15,6 +15,7 @@ from distributor.app.lifespan import Loop
 from distributor.dispatch.audit_pruning import AuditPruning
 from distributor.dispatch.audit_reading import AuditReading
 from distributor.dispatch.audit_recorder import AuditRecorder
+from distributor.dispatch.audit_shares import AuditShares
 from distributor.dispatch.audit_witnesses import AuditWitnesses
 from distributor.dispatch.ports import AuditLog
 from distributor.errors import ConfigurationError
@@ -76,7 +77,8 @@ def audit_parts(log: AuditLog, settings: ServerSettings, metrics: Metrics, *, au
         return None
     keys = AuditKeyFile(key_path(settings))
     keys.keys()
-    recorder = AuditRecorder(log, keys.keys, metrics, chain_policy(settings))
+    shares = AuditShares(settings.audit_max_rows, settings.audit_retention)
+    recorder = AuditRecorder(log, keys.keys, metrics, chain_policy(settings), shares)
     retention = AuditRetention(
         round(settings.audit_retention * 1_000), settings.audit_max_rows, settings.audit_max_bytes
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from distributor.dispatch.audit_shares import AuditShares
 from distributor.model.audit_entry import MAX_IDS, AuditActor, AuditEntry, AuditEvent, AuditOutcome
 
 MAX_BUCKETS: Final = 2_000
 MAX_SUMMARIES: Final = 200
 MAX_HELD: Final = 10
+MAX_HELD_OF_CALLERS: Final = 40
 HELD_SECONDS: Final = 300.0
-"""Time between summaries of refusals that anyone can cause."""
+"""Time between summaries of refusals that anyone can cause, and of entries that exceed a share of the trail."""
 SEVERAL: Final = "(several)"
 """Stands for subjects and addresses beyond MAX_SUMMARIES, and beyond MAX_HELD."""
 
@@ -88,6 +90,8 @@ class AuditFolding:
 
     Refusals of strangers, which cost no credential, must not displace the rows of others from the trail, which has a
     limited length: their summaries are few, and are held until `release`.
+
+    While the trail fills up, the same holds for what exceeds an actor's share of it (`AuditShares`).
     """
 
     def __init__(
@@ -95,7 +99,10 @@ class AuditFolding:
         caller: FoldingRate = OF_A_CALLER,
         everyone: FoldingRate = OF_ALL,
         strangers: FoldingRate = OF_STRANGERS,
+        shares: AuditShares | None = None,
     ) -> None:
+        self.shares = shares if shares is not None else AuditShares()
+        """What each actor may write while the trail fills up."""
         self._caller = caller
         self._everyone = everyone
         self._strangers = strangers
@@ -104,6 +111,7 @@ class AuditFolding:
         self._entries: list[_Growing] = []
         self._summaries: dict[object, _Growing] = {}
         self._held: dict[object, _Growing] = {}
+        self._held_of_callers: dict[object, _Growing] = {}
         self._release_at = 0.0
         self.folded = 0
         """Events that became part of a summary."""
@@ -133,10 +141,10 @@ class AuditFolding:
 
     def release(self, now: float) -> None:
         """Have the next `take` return the summaries that are held, unless it is too early. `now` as in `add`."""
-        if self._held and now >= self._release_at:
+        if (self._held or self._held_of_callers) and now >= self._release_at:
             self._release_at = now + HELD_SECONDS
-            self._summaries |= self._held
-            self._held = {}
+            self._summaries |= self._held | self._held_of_callers
+            self._held, self._held_of_callers = {}, {}
 
     def take(self, *, most: int, summaries: bool) -> list[Noted]:
         """Take at most `most` entries, oldest first, and then all summaries."""
@@ -150,11 +158,11 @@ class AuditFolding:
 
     def _admits(self, entry: AuditEntry, now: float) -> bool:
         actor = entry.actor
-        known = actor.kind in ("user", "service")
-        if known:
-            rate, key = self._caller, (entry.event, actor.kind, actor.subject, actor.on_behalf_of)
-        elif _of_stranger(entry):
+        stranger = _of_stranger(entry)
+        if stranger:
             rate, key = self._strangers, (entry.event, "stranger", "", "")
+        elif actor.kind in ("user", "service"):
+            rate, key = self._caller, (entry.event, actor.kind, actor.subject, actor.on_behalf_of)
         else:
             rate, key = self._everyone, (entry.event, "", "", "")
         bucket = self._buckets.pop(key, None) or _Bucket(rate.burst, now)
@@ -164,7 +172,7 @@ class AuditFolding:
             del self._buckets[next(iter(self._buckets))]
         bucket.tokens = min(rate.burst, bucket.tokens + (now - bucket.filled_at) * rate.per_second)
         bucket.filled_at = now
-        if bucket.tokens < 1:
+        if bucket.tokens < 1 or not (stranger or self.shares.admits(actor, now)):
             return False
         bucket.tokens -= 1
         return True
@@ -172,7 +180,12 @@ class AuditFolding:
     def _summarise(self, entry: AuditEntry, now: float) -> None:
         self.folded += entry.count
         key: tuple[AuditEvent, AuditOutcome, AuditActor] = (entry.event, entry.outcome, entry.actor)
-        summaries, most = (self._held, MAX_HELD) if _of_stranger(entry) else (self._summaries, MAX_SUMMARIES)
+        if _of_stranger(entry):
+            summaries, most = self._held, MAX_HELD
+        elif self.shares.scarce:
+            summaries, most = self._held_of_callers, MAX_HELD_OF_CALLERS
+        else:
+            summaries, most = self._summaries, MAX_SUMMARIES
         known = summaries.get(key)
         if known is None and len(summaries) >= most:
             several = replace(entry.actor, subject=SEVERAL, on_behalf_of="", address=SEVERAL)
@@ -186,8 +199,10 @@ class AuditFolding:
 
 
 def _of_stranger(entry: AuditEntry) -> bool:
-    """Whether the refused caller is unknown or an agent."""
+    """Whether the refused caller is unknown, here or at a bridge that reports it, or an agent."""
     refused = entry.outcome is AuditOutcome.REFUSED or (
         entry.event is AuditEvent.AGENT_ENROLLED and entry.outcome is AuditOutcome.FAILED
     )
-    return refused and entry.actor.kind in ("unknown", "agent")
+    actor = entry.actor
+    at_a_bridge = actor.kind == "service" and not actor.on_behalf_of and "via" in entry.details
+    return refused and (actor.kind in ("unknown", "agent") or at_a_bridge)

@@ -11,7 +11,7 @@ from distributor.dispatch.ports import AuditLog
 from distributor.errors import DistributorError
 from distributor.identity.audit_head import Manifest
 from distributor.identity.audit_keys import AuditKeyRing
-from distributor.identity.audit_retention import AuditRetention, due
+from distributor.identity.audit_retention import AuditRetention, due, fullness
 from distributor.observability.outage import Outage
 
 INTERVAL_SECONDS: Final = 60.0
@@ -42,11 +42,15 @@ class AuditPruning:
     async def run_once(self) -> None:
         """Have the recorder prune what is due. Raises the errors of the AuditLog, and those of reading manifests."""
         head, now_ms = await self._recorder.head()
-        if head is None or head.first_segment == head.segment.number:
+        if head is None:
+            return
+        if head.first_segment == head.segment.number:
+            self._recorder.filled(fullness(head, {}, self._retention))
             return
         keys, stored = self._keys(), await self._log.manifests(head.origin)
         kept = range(head.first_segment, head.segment.number)
         manifests = {number: Manifest.read(stored[number], keys) for number in kept if number in stored}
+        self._recorder.filled(fullness(head, manifests, self._retention))
         prune = due(head, manifests, now_ms, self._retention)
         if prune is not None:
             self._recorder.prune(prune)

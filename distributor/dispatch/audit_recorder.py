@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from distributor.dispatch.audit_folding import AuditFolding, Noted
+from distributor.dispatch.audit_shares import AuditShares
 from distributor.dispatch.ports import AuditAppended, AuditLog
 from distributor.errors import DistributorError, Unavailable
 from distributor.identity.audit_chain import ChainExtension, ChainPolicy, Happened, Prune, extended
@@ -87,13 +88,14 @@ class AuditRecorder:
         keys: Callable[[], AuditKeyRing],
         metrics: AuditMetrics,
         policy: ChainPolicy | None = None,
+        shares: AuditShares | None = None,
     ) -> None:
         """`keys` returns the keys as they are now, before each append. It may raise ConfigurationError."""
         self._log = log
         self._keys = keys
         self._metrics = metrics
         self._policy = policy or ChainPolicy()
-        self._folding = AuditFolding()
+        self._folding = AuditFolding(shares=shares)
         self._head: Authenticated | None = None
         self._known = False
         """Whether `_head` was read or written by this process."""
@@ -190,6 +192,10 @@ class AuditRecorder:
             # A checkpoint may be due although nothing happens any more.
             if state.head is not None:
                 await self._append([])
+
+    def filled(self, part: float) -> None:
+        """Note how full the trail is, from 0 to 1: from some point on, nobody may fill the rest alone."""
+        self._folding.shares.filled(part)
 
     def prune(self, prune: Prune) -> None:
         """Drop segments with the next append."""

@@ -18,6 +18,14 @@ class AuditRetention:
     max_bytes: int
 
 
+def fullness(head: ChainHead, manifests: Mapping[int, Manifest], retention: AuditRetention) -> float:
+    """Return the part of the bounds on rows and bytes that the kept segments fill, from 0 to about 1."""
+    kept = manifests.values()
+    rows = head.segment.rows + sum(one.last_seq - one.first_seq + 1 for one in kept)
+    size_bytes = head.segment.size_bytes + sum(one.size_bytes for one in kept)
+    return max(rows / retention.max_rows, size_bytes / retention.max_bytes)
+
+
 def due(head: ChainHead, manifests: Mapping[int, Manifest], now_ms: int, retention: AuditRetention) -> Prune | None:
     """What to prune; None if nothing is due. A segment is due when its last row is, or when newer ones fill a bound."""
     rows, size_bytes = head.segment.rows, head.segment.size_bytes

@@ -13,7 +13,7 @@ from distributor.dispatch.audit_pruning import AuditPruning
 from distributor.errors import ConfigurationError
 from distributor.identity.audit_head import ChainHead
 from distributor.identity.audit_retention import AuditRetention
-from distributor.model.audit_entry import AuditEvent
+from distributor.model.audit_entry import AuditActor, AuditEntry, AuditEvent
 from distributor.observability.metrics import Metrics
 from distributor.settings import ServerSettings
 from tests.support.memory_audit_log import MemoryAuditLog
@@ -69,6 +69,22 @@ async def test_audit_max_rows_and_audit_max_bytes_bound_what_is_kept(tmp_path: P
     assert 7_000 <= len(rows) <= 10_000 + 1_100
     assert sum(len(row.data) for row in rows) <= 3_000_000 + 330_000
     assert log.trail.verify().ok
+
+
+async def test_a_caller_cannot_fill_the_rest_of_a_trail_that_is_nearly_full(tmp_path: Path) -> None:
+    log = MemoryAuditLog()
+    parts = parts_of(log, tmp_path, audit_max_rows=10_000)
+    eve = AuditActor("user", "eve")
+    for _ in range(5):
+        log.trail.add(*[queued()] * 1_000)
+    await pruned(log, parts)
+    before = sum(map(len, log.trail.segments.values()))
+    for event in (AuditEvent.COMMAND_QUEUED, AuditEvent.COMMAND_READ, AuditEvent.COMMAND_CANCELLED):
+        for number in range(1_000):
+            parts.recorder.note(AuditEntry(event, eve, agent_id=f"agent{number}"))
+    await parts.recorder.run_once()
+    # Half of a tenth of the trail, and a summary of each kind; without shares, three times 500.
+    assert sum(map(len, log.trail.segments.values())) - before <= 500 + 20
 
 
 async def test_audit_checkpoint_interval_is_the_time_between_checkpoints(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from distributor.identity.audit_chain import Prune
 from distributor.identity.audit_head import ChainHead, Manifest
-from distributor.identity.audit_retention import AuditRetention, due
+from distributor.identity.audit_retention import AuditRetention, due, fullness
 from tests.support.memory_trail import DAY_MS, MemoryTrail, queued
 
 ALL = 10**12
@@ -60,3 +60,15 @@ def test_nothing_is_pruned_before_a_manifest_that_is_missing() -> None:
     trail = days(5)
     del trail.manifests[5]
     assert found(trail, AuditRetention(0, 0, 0)) is None
+
+
+def test_how_full_the_trail_is_by_rows_or_bytes() -> None:
+    trail = days(5)
+    assert trail.head is not None
+    head = ChainHead.read(trail.head, trail.keys)
+    manifests = {number: Manifest.read(one, trail.keys) for number, one in trail.manifests.items()}
+    rows = sum(map(len, trail.segments.values()))
+    size_bytes = sum(len(row.data) for segment in trail.segments.values() for row in segment.values())
+    assert fullness(head, manifests, AuditRetention(ALL, 2 * rows, ALL)) == 0.5
+    assert fullness(head, manifests, AuditRetention(ALL, ALL, 4 * size_bytes)) == 0.25
+    assert fullness(head, {}, AuditRetention(ALL, head.segment.rows, ALL)) == 1.0
