@@ -25,11 +25,12 @@ from distributor.agent.cancels import Cancels
 from distributor.agent.gathering import Gathering
 from distributor.agent.halting import Halting
 from distributor.agent.heartbeats import Heartbeats
+from distributor.agent.hello import hello_of
 from distributor.agent.orders import Orders
 from distributor.agent.outbox import Outbox
 from distributor.agent.output_exchange import OutputExchange
 from distributor.agent.reconciling import Reconciling
-from distributor.agent.record import CommandRecord, PendingStart, RecordedCommand
+from distributor.agent.record import CommandRecord, PendingStart
 from distributor.agent.refusals import refused, stale
 from distributor.agent.result_trial import ResultTrial, only_heartbeat
 from distributor.agent.starts import Starts
@@ -119,36 +120,7 @@ class SessionState:
         """The first message: the agent's profile, running commands and unacknowledged results."""
         self.phase = Phase.GREETED
         self._heartbeats.hello_sent(now)
-        self._drop_unwritten()
-        mine = [held for held in self._record.held if not held.disowned]
-        hello = gateway.Hello(
-            agent_id=self._profile.agent_id,
-            instance_id=self._profile.instance_id,
-            journal_id=self._profile.journal_id,
-            labels=self._profile.labels,
-            capacity=self._profile.capacity,
-            types=self._profile.types,
-            running=[_listed(held) for held in mine if held.running],
-            unacknowledged=[_listed(held) for held in mine if not held.running],
-            agent_version=self._profile.agent_version,
-            accepts_gzip=self._profile.accepts_gzip,
-            checkpoint=self._record.checkpoints.newest,
-        )
-        hello.halts.stop_id = self._record.halt.current.stop_id if self._record.halt.current else ""
-        hello.halts.SetInParent()
-        if self._profile.orphan_after:
-            hello.orphan_after.FromNanoseconds(int(self._profile.orphan_after * 1e9))
-        return gateway.ConnectRequest(hello=hello)
-
-    def _drop_unwritten(self) -> None:
-        """Forget commands of an earlier stream that the journal does not have; the server delivers them again.
-
-        A listed command counts as received, so a crash before its entry is written would make its outcome unknown.
-        """
-        for held in self._record.held:
-            waits = held.pending_start is not None and not held.starting
-            if waits and not self._record.is_written(held.command_id):
-                self._record.drop(held.command_id)
+        return gateway.ConnectRequest(hello=hello_of(self._profile, self._record))
 
     def heartbeat(self, now: float, vitals: Vitals | None = None) -> None:
         """Put a heartbeat into the next message, replacing one not sent yet under the same sequence number.
@@ -452,7 +424,3 @@ class SessionState:
         if (held is None or not held.running) and not self._outbox.has_result(command_id):
             self._outbox.add_result(command_id)
         return True
-
-
-def _listed(held: RecordedCommand) -> gateway.RunningCommand:
-    return gateway.RunningCommand(command_id=held.command_id, lease_id=held.lease_id, output_offset=held.output_bytes)
