@@ -13,7 +13,7 @@ from distributor.identity.token_keys import MAX_KEYS, TokenKey, algorithm_of
 MAX_JWKS_BYTES: Final = 65_536
 MAX_KEY_ID_CHARACTERS: Final = 256
 _MAX_DEPTH_MARKS: Final = 8 * MAX_KEYS
-_TYPES: Final = frozenset({"RSA", "EC", "OKP"})
+_TYPES: Final = ("RSA", "EC", "OKP")
 
 
 def keys_of(document: bytes) -> tuple[TokenKey, ...]:
