@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
@@ -128,7 +129,7 @@ def _verified(document: Authenticated, label: bytes, ring: AuditKeyRing) -> dict
         key_id = str(fields["key_id"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _tampered(label) from error
-    if ring.key(key_id).mac(label, document.data) != document.mac:
+    if not hmac.compare_digest(ring.key(key_id).mac(label, document.data).encode(), document.mac.encode()):
         raise _tampered(label)
     return dict(fields)
 
