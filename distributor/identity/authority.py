@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from distributor.errors import ConfigurationError, FailedPrecondition
+from distributor.identity.certificate_generation import generation_extension
 from distributor.identity.certificate_labels import labels_extension
 from distributor.identity.certificates import BACKDATED, Holder, PeerKind
 from distributor.identity.private_keys import new_key, private_pem
@@ -124,10 +125,10 @@ class Authority:
         if peer.kind is PeerKind.SERVICE:
             now, lifetime = now + BACKDATED, lifetime - BACKDATED
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, peer.name)] if len(peer.name) <= _MAX_COMMON_NAME else []
-        if peer.kind is PeerKind.AGENT and holder.generation:
-            attributes.append(x509.NameAttribute(NameOID.DN_QUALIFIER, str(holder.generation)))
         names = [x509.UniformResourceIdentifier(peer.uri(trust_domain))]
         builder = self._leaf(attributes, names, key, now, lifetime).add_extension(_CLIENT_USE, critical=False)
+        if holder.generation:
+            builder = builder.add_extension(generation_extension(holder.generation), critical=False)
         if holder.labels:
             builder = builder.add_extension(labels_extension(holder.labels), critical=False)
         return self._signed(builder)

@@ -11,19 +11,17 @@ from typing import Final
 
 from cryptography import x509
 
+from distributor.identity.der_text import MAX_HEADER_BYTES, content_of, utf8_string
 from distributor.model.command import InvalidField
 from distributor.model.labels import MAX_CREDENTIAL_LABELS_BYTES, NO_LABELS, canonical_labels, credential_labels
 
 LABELS_OID: Final = x509.ObjectIdentifier("2.25.243581226040259386428832025429305571076")
 """Under the arc for UUIDs (ITU-T X.667), which need no registration: b74009a7-80df-4146-a6f8-6c0a6949b704."""
 
-_UTF8_STRING: Final = 0x0C
-_MAX_HEADER: Final = 4
-
 
 def labels_extension(labels: Mapping[str, str]) -> x509.UnrecognizedExtension:
     """The extension with these labels, which are within their limits."""
-    return x509.UnrecognizedExtension(LABELS_OID, _utf8_string(canonical_labels(labels)))
+    return x509.UnrecognizedExtension(LABELS_OID, utf8_string(canonical_labels(labels)))
 
 
 def labels_in(extensions: x509.Extensions) -> Mapping[str, str]:
@@ -34,30 +32,14 @@ def labels_in(extensions: x509.Extensions) -> Mapping[str, str]:
         return NO_LABELS
     assert isinstance(extension, x509.UnrecognizedExtension)
     der = extension.value
-    if len(der) > MAX_CREDENTIAL_LABELS_BYTES + _MAX_HEADER:
+    if len(der) > MAX_CREDENTIAL_LABELS_BYTES + MAX_HEADER_BYTES:
         raise ValueError(f"labels must have at most {MAX_CREDENTIAL_LABELS_BYTES:,} bytes in all")
     try:
-        labels = credential_labels(json.loads(der[_header_bytes(der) :]))
+        labels = credential_labels(json.loads(content_of(der)))
     except InvalidField:
         raise
     except (ValueError, RecursionError) as error:
         raise ValueError("labels cannot be read") from error
-    if _utf8_string(canonical_labels(labels)) != der:
+    if utf8_string(canonical_labels(labels)) != der:
         raise ValueError("labels are not in canonical form")
     return labels
-
-
-def _utf8_string(content: bytes) -> bytes:
-    """Encode in DER."""
-    size = len(content)
-    if size < 0x80:
-        length = bytes([size])
-    else:
-        digits = size.to_bytes((size.bit_length() + 7) // 8, "big")
-        length = bytes([0x80 | len(digits)]) + digits
-    return bytes([_UTF8_STRING]) + length + content
-
-
-def _header_bytes(der: bytes) -> int:
-    """The size of tag and length. What they say is checked by encoding again."""
-    return 2 + (der[1] & 0x7F if len(der) > 1 and der[1] & 0x80 else 0)

@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from distributor.errors import Unauthenticated
+from distributor.identity.certificate_generation import generation_in
 from distributor.identity.certificate_labels import labels_in
 from distributor.identity.unreadable import UNREADABLE
 from distributor.model.command import AGENT_ID_PATTERN
@@ -165,20 +165,14 @@ def _read_identity(certificate: x509.Certificate, trust_domain: str) -> PeerIden
     if not isinstance(name, x509.UniformResourceIdentifier):
         raise refused("its subject alternative name is not a URI")
     return PeerIdentity(
-        Holder(parsed_name(name.value, trust_domain), _generation(certificate), _labels(extensions)),
+        _holder(parsed_name(name.value, trust_domain), extensions),
         certificate.not_valid_before_utc.timestamp(),
         certificate.not_valid_after_utc.timestamp(),
     )
 
 
-def _labels(extensions: x509.Extensions) -> Mapping[str, str]:
+def _holder(peer: PeerName, extensions: x509.Extensions) -> Holder:
     try:
-        return labels_in(extensions)
+        return Holder(peer, generation_in(extensions), labels_in(extensions))
     except ValueError as error:
         raise refused(str(error)) from error
-
-
-def _generation(certificate: x509.Certificate) -> int:
-    qualifiers = certificate.subject.get_attributes_for_oid(NameOID.DN_QUALIFIER)
-    text = str(qualifiers[0].value) if len(qualifiers) == 1 else ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0

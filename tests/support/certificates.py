@@ -109,14 +109,18 @@ class CertificateMaker:
         common_name: str = "",
         key: ec.EllipticCurvePrivateKey | None = None,
         extension: x509.ExtensionType | None = None,
+        qualifier: str = "",
     ) -> Issued:
         """A certificate with any names: URIs, and host names or IP addresses. `valid_from` is a minute ago by default.
 
         Without names, it has no subject alternative name at all. `extension` is one more, not critical.
+        `qualifier` is a dnQualifier in the subject.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         starts = valid_from or datetime.now(UTC) - timedelta(minutes=1)
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []
+        if qualifier:
+            attributes.append(x509.NameAttribute(NameOID.DN_QUALIFIER, qualifier))
         builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name(attributes))

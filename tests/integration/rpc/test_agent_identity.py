@@ -170,6 +170,16 @@ async def test_a_revocation_survives_a_restart_and_can_be_undone(
             pass
 
 
+async def test_nothing_in_the_subject_saves_a_certificate_from_revocation(
+    server: IssuingServer, maker: CertificateMaker
+) -> None:
+    peer = maker.issue(uris=[maker.uri("agent/press-7")], qualifier="9")
+    async with server.agent(peer, "press-7") as agent:
+        await revoke(server, "press-7")
+        assert await agent.ended() is grpc.StatusCode.UNAUTHENTICATED
+        assert reason(agent) == "CREDENTIALS_REVOKED"
+
+
 # Expiry and renewal
 
 

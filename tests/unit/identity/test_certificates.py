@@ -110,5 +110,10 @@ def test_a_certificate_that_expired_during_its_connection_is_refused() -> None:
     assert expires - identity_of(pem, "distributor").starts == HOUR.total_seconds()
 
 
+def test_a_qualifier_in_the_subject_is_no_generation() -> None:
+    pem = CA.issue(uris=[CA.uri("agent/press-7")], qualifier="9").certificate_pem
+    assert identity_of(pem, "distributor").generation == 0
+
+
 def test_a_certificate_of_another_ca_has_no_generation() -> None:
     assert identity_of(CA.agent("press-7").certificate_pem, "distributor").generation == 0
