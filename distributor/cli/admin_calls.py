@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
 from distributor.cli.login_hint import login_hint
+from distributor.cli.own_machine import is_on_this_machine
 from distributor.cli.shared_options import remembered_caller_options
 from distributor.cli.token import TokenRequest, token_for
 from distributor.client import ClientCredentials, ClientOptions
@@ -35,8 +36,13 @@ Client = TypeVar("Client", bound=AdminClient)
 
 
 class _LocalServer(NamedTuple):
-    address: str
+    listen: str
     token: str
+
+    @property
+    def address(self) -> str:
+        """Where this machine reaches it."""
+        return reachable_address(self.listen)
 
 
 @asynccontextmanager
@@ -47,9 +53,9 @@ async def admin_client(
 
     If the settings of a server with a `token_key` can be read here, its key comes before the current context: without
     a token or certificate, a token of five minutes is minted for the user `local:<user>`, and the server is called at
-    its `listen` if nothing else names one. Otherwise server and credentials are found as those of `command-sender`: see
-    `settings.caller_settings`. Raises ConfigurationError, NotFound, and what calls raise; Unauthenticated says how to
-    log in.
+    its `listen` if nothing else names one. That token never leaves this machine. Otherwise server and credentials are
+    found as those of `command-sender`: see `settings.caller_settings`. Raises ConfigurationError, NotFound, and what
+    calls raise; Unauthenticated says how to log in.
     """
     given = remembered_caller_options()
     context = given.pop("context", None)
@@ -61,10 +67,13 @@ async def admin_client(
         caller = CallerSettings(settings)
     else:
         caller = load_caller_settings(config, context, server=server, **given)
-    credentials = ClientCredentials.of(caller.settings)
+    credentials, note = ClientCredentials.of(caller.settings), ""
     if local is not None and not caller.identified:
-        credentials = replace(credentials, token=local.token)
-    with login_hint(caller):
+        if is_on_this_machine(caller.settings.server, local.listen):
+            credentials = replace(credentials, token=local.token)
+        else:
+            note = f"tokens signed with this machine's key are not sent to {caller.settings.server}, another machine"
+    with login_hint(caller, note):
         async with make(caller.settings.server, ClientOptions(credentials=credentials)) as client:
             yield client
 
@@ -76,6 +85,6 @@ def _local_server(config: Path | None) -> _LocalServer | None:
         if not (settings.token_key_file or settings.token_key.get_secret_value()):
             return None
         wanted = TokenRequest(f"local:{getpass.getuser()}", LOCAL_LIFETIME, roles=(Role.ADMIN,))
-        return _LocalServer(reachable_address(settings.listen), token_for(settings, wanted))
+        return _LocalServer(settings.listen, token_for(settings, wanted))
     except (DistributorError, OSError):
         return None

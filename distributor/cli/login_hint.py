@@ -13,14 +13,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def login_hint(caller: CallerSettings) -> Iterator[None]:
-    """Raise Unauthenticated again with the command that logs in to this caller's server."""
+def login_hint(caller: CallerSettings, note: str = "") -> Iterator[None]:
+    """Raise Unauthenticated again with a note and the command that logs in to this caller's server."""
     try:
         yield
     except Unauthenticated as error:
-        raise Unauthenticated(
-            f"{error.message}; log in with: {login_command(caller)}", reason=error.reason, field=error.field
-        ) from error
+        message = "; ".join(filter(None, [error.message, note, f"log in with: {login_command(caller)}"]))
+        raise Unauthenticated(message, reason=error.reason, field=error.field) from error
 
 
 def login_command(caller: CallerSettings) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from distributor.cli.admin_calls import admin_client
 from distributor.client import ClientOptions
+from distributor.errors import Unauthenticated
 from distributor.identity.unverified_claims import unverified_claims
 from distributor.settings.contexts import Context, store_context
 
@@ -55,8 +56,23 @@ async def test_the_server_of_this_machine_is_called_where_it_listens(listen: str
     config.write_text(f'[server]\nlisten = "{listen}"\ntoken_key = "{"k" * 32}"\n')
     async with admin_client(OpenedClient, config, None) as client:
         assert client.target == address
-    async with admin_client(OpenedClient, config, "other:1") as client:
-        assert client.target == "other:1"
+        assert client.token
     config.write_text(config.read_text() + '[client]\nserver = "named:1"\n')
     async with admin_client(OpenedClient, config, None) as client:
         assert client.target == "named:1"
+
+
+async def test_what_the_key_of_this_machine_signs_stays_on_it(tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text(f'[server]\ntoken_key = "{"k" * 32}"\n')
+    store_context(Context("prod", "prod:1", token="prod-token"), use=True)
+    for server, minted in (("192.0.2.7:1", False), ("127.0.0.1:1,192.0.2.7:1", False), ("localhost:1", True)):
+        async with admin_client(OpenedClient, config, server) as client:
+            assert (client.target, bool(client.token)) == (server, minted)
+    with pytest.raises(Unauthenticated) as caught:
+        async with admin_client(OpenedClient, config, "192.0.2.7:1"):
+            raise Unauthenticated("credentials are required", reason="CREDENTIALS_REQUIRED")
+    assert str(caught.value) == (
+        "credentials are required; tokens signed with this machine's key are not sent to 192.0.2.7:1, another machine; "
+        "log in with: command-sender login --server 192.0.2.7:1"
+    )
