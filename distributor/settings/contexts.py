@@ -176,7 +176,7 @@ def _context(file: PrivateFile, name: str, table: object) -> Context:
 
 
 def _invalid(file: PrivateFile, why: str) -> ConfigurationError:
-    return ConfigurationError(f"cannot use {file.path}: {why}; mend it or remove it", reason=REASON)
+    return ConfigurationError(f"cannot use {file.path}: {why}; correct it or remove it", reason=REASON)
 
 
 def _text(contexts: Contexts) -> str:
