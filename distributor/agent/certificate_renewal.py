@@ -1,4 +1,4 @@
-"""Renews the agent's certificate: on its stream before it expires, or where it enrolled after it has."""
+"""Renews the agent's certificate: on its stream while it is valid, or where the agent enrolled once it has expired."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class CertificateRenewal:
     async def prepare(self) -> None:
         """Before a connection: renew the certificate if it has expired, as after the host slept.
 
-        Raises FailedPrecondition if it is too late for that. Other failures are logged: connecting shows them again.
+        Raises FailedPrecondition if it is too late. Other failures are only logged, since connecting meets them again.
         """
         _, expires = self._validity()
         if time.time() < expires:

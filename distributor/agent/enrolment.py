@@ -20,9 +20,9 @@ from distributor.wire.credentials import ClientCredentials, Connector
 
 
 class EnrolmentOrder(NamedTuple):
-    """What to enrol, and where: `server` is `host:port`, or several addresses separated by commas.
+    """Which agent to enrol, and where: `server` is `host:port`, or several addresses separated by commas.
 
-    `credentials` say by which authorities to recognise the server; a certificate in the token comes first.
+    `credentials` name the authorities by which to recognise the server; a certificate in the token takes precedence.
     """
 
     agent_id: str

@@ -16,7 +16,7 @@ class RememberedHalt(NamedTuple):
 
     @property
     def message(self) -> str:
-        """What the agent says of it."""
+        """How the agent describes it."""
         return f"halted by emergency stop {self.stop_id}" + (f": {self.reason}" if self.reason else "")
 
 
@@ -75,4 +75,4 @@ class HaltMemory:
 
 
 def _ignore() -> None:
-    """Without a journal, changes concern nobody."""
+    """Do nothing: without a journal, nothing notes changes."""

@@ -1,4 +1,4 @@
-"""What an agent says of an emergency stop. Does no I/O."""
+"""The report of an agent about an emergency stop. Does no I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from distributor.v1 import agent_gateway_pb2 as gateway
 
 
 def halted_report(record: CommandRecord) -> gateway.Halted | None:
-    """What runs under the halt; None while "nothing" would be said before the journal has the halt."""
+    """What runs under the halt; None without a halt, or if nothing runs and the journal does not have the halt yet."""
     halt = record.halt
     if halt.current is None:
         return None

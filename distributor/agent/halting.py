@@ -1,4 +1,4 @@
-"""Emergency stops on one stream: what they end, and what the agent says of them. Does no I/O."""
+"""Emergency stops on one stream: what they end, and what the agent reports. Does no I/O."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Halting:
         self._outbox.halt_due = False
 
     def report(self) -> None:
-        """Say what still runs, with the next message that may say it."""
+        """Report what still runs, with the next message that may contain it."""
         self._outbox.halt_due = self._record.halt.current is not None
 
     def could_not_stop(self, command_id: str, survivors: Sequence[gateway.SurvivingProcess]) -> None:
-        """Note what did not end of a command that runs on."""
+        """Note the processes that could not be ended of a command that runs on."""
         if self._record.halt.current:
             self._record.halt.survivors[command_id] = survivors
             self.report()

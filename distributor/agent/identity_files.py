@@ -77,7 +77,7 @@ class IdentityFiles:
         PrivateFile(self.credential).replace(key_pem + chain_pem)
 
     def replace_server_ca(self, server_ca_pem: bytes) -> None:
-        """Trust these servers from now on."""
+        """Trust servers by these certificates from now on."""
         PrivateFile(self.server_ca).replace(server_ca_pem)
 
     def _read(self, path: Path) -> bytes:

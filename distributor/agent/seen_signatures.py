@@ -85,7 +85,7 @@ class SeenSignatures:
         return Pending(started, [key for key, signature in self._writing.items() if signature is None])
 
     def failed(self) -> None:
-        """What was taken last was not written; it comes again with the next."""
+        """Return what was taken last to the changes: it was not written."""
         self._unwritten = self._writing | self._unwritten
         self._writing = {}
 

@@ -1,6 +1,6 @@
 """Vets commands before anything is done with them: the policy of this host, and the signatures of senders.
 
-A server that is in the wrong hands can send anything, so types, params and signatures are checked here again.
+A compromised server can send anything, so types, params and signatures are checked here again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SignaturePolicy:
     required: tuple[str, ...] = (ALL,)
 
     def requires(self, command_type: str) -> bool:
-        """Whether commands of a type must be signed. PING and STOP never: they start nothing."""
+        """Whether commands of a type must be signed. PING and STOP never must: they start nothing."""
         return command_type not in CONTROL_TYPES and any(fnmatchcase(command_type, one) for one in self.required)
 
 

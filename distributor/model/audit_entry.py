@@ -99,7 +99,7 @@ CODES: Final[Mapping[AuditEvent, str]] = {
 
 
 class AuditOutcome(StrEnum):
-    """How it ended. An `attempt` is written before an admin's action; its outcome follows as a row of its own."""
+    """How an event ended. An `attempt` precedes the action of an administrator; its outcome follows in another row."""
 
     SUCCESS = "success"
     ATTEMPT = "attempt"

@@ -1,4 +1,4 @@
-"""Which rows of the audit trail somebody wants to see."""
+"""A filter of rows of the audit trail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AuditFilter:
     outcomes: tuple[str, ...] = ()
 
     def permits(self, row: AuditRow) -> bool:
-        """Whether the filter lets a row through."""
+        """Whether a row matches the filter."""
         entry = row.entry
         return (
             row.at_ms >= self.after_ms
@@ -41,7 +41,7 @@ class AuditFilter:
         )
 
     def checked(self) -> AuditFilter:
-        """The same filter. Raises InvalidField for a type or outcome that does not exist."""
+        """Return the filter. Raises InvalidField for an unknown type or outcome."""
         if len(self.types) > MAX_TYPES:
             raise InvalidField("filter.types", "TOO_MANY_AUDIT_TYPES", f"must be at most {MAX_TYPES}")
         for one in self.types:

@@ -9,7 +9,7 @@ from distributor.model.audit_verdict import AuditVerdicts
 
 
 class ReadEntry(NamedTuple):
-    """A row, None if it cannot be decoded; its number; whether it is as it was written."""
+    """A row, None if it cannot be decoded; its number; whether it is authentic."""
 
     number: int
     row: AuditRow | None

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """The questions that are answered apart.
+    """The questions that verification answers separately.
 
     `integrity`: every row is as it was written. `completeness`: no row is missing, by the chain and by the checkpoints
     that others remember. `order`: every row is in its place. `clock`: times do not go back, nor lie in the future.
@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class AuditVerdicts:
-    """The findings of each verdict; there is none where all is well.
+    """The findings of each verdict; empty for one that holds.
 
     Rows up to `pruned_through` are past their retention. `witnesses` is how many checkpoints from outside were
     confirmed; with 0, only the chain itself speaks for its end. `unverifiable` counts what needs a missing key.

@@ -24,7 +24,7 @@ class EmergencyStop(NamedTuple):
 
     @property
     def message(self) -> str:
-        """What commands and agents say of it."""
+        """How commands and agents describe it."""
         return f"emergency stop {self.stop_id}" + (f": {self.reason}" if self.reason else "")
 
 

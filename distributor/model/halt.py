@@ -17,7 +17,7 @@ class StillRunning(NamedTuple):
 
 
 class HaltReport(NamedTuple):
-    """What an agent said last about a halt. `since_ms` is that of the stop."""
+    """The latest report of an agent about a halt. `since_ms` is that of the stop."""
 
     stop_id: str
     since_ms: int

@@ -1,4 +1,4 @@
-"""Revocations: which agents, services and tokens count no longer, and which of their credentials."""
+"""Revocations: which agents, services and tokens no longer count, and which of their credentials."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Contexts:
         return self.by_name.get(self.current)
 
     def with_context(self, context: Context, *, use: bool) -> Contexts:
-        """Return these with one more, or another in place of that of the same name."""
+        """Return these with one added, or replaced if it has the same name."""
         current = context.name if use or self.chosen() is None else self.current
         return Contexts(current, {**self.by_name, context.name: context})
 
@@ -133,7 +133,7 @@ def check_context_name(name: str) -> None:
 
 
 def context_name_of(server: str) -> str:
-    """Return a name for the context of `server`: its first host, or what of it a name may have."""
+    """Return a name for the context of `server`: its first host, without the characters that no name may have."""
     host, _ = split_address(server.partition(",")[0].strip())
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", host).lstrip("._-")[:64]
     return name or "default"

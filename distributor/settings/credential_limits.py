@@ -1,4 +1,4 @@
-"""Settings that limit what credentials that do not verify may cost."""
+"""Settings that limit the cost of credentials that do not verify."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from distributor.settings.values import SettingsGroup
 
 
 class CredentialLimitSettings(SettingsGroup):
-    """Limits per address of what comes from strangers, at each server and bridge for itself."""
+    """Limits of strangers per address, applied by each server and bridge separately."""
 
     failed_credentials_rate: float = Field(
         10.0,

@@ -31,7 +31,7 @@ TABLES: Final = ("unlisted", "types", "services")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a policy file says. `digest` changes with its content, that of its schema files included."""
+    """What a policy file says. `digest` changes with its content and that of its schema files."""
 
     types: CommandTypes = ALL_TYPES
     services: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

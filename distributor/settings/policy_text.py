@@ -1,4 +1,4 @@
-"""The text of a policy file: what it says, and on which line."""
+"""The text of a policy file, with the line of each key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of tokens, shared by servers and bridges: the keys that verify them, and what they must say."""
+"""Settings of tokens, shared by servers and bridges: the keys that verify them, and the claims that they must have."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def _rows(entries: Sequence[Any]) -> list[NumberedRow]:
 
 
 def _row(entry_id: bytes, fields: Sequence[bytes]) -> NumberedRow:
-    """What is missing is empty: verifying tells."""
+    """Missing fields are empty, which verification reports."""
     named = dict(zip(fields[::2], fields[1::2], strict=False))
     row = StoredRow(named.get(b"row", b""), named.get(b"mac", b"").decode(errors="replace"))
     return NumberedRow(int(entry_id.partition(b"-")[0]), row)

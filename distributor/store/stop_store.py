@@ -1,4 +1,4 @@
-"""Emergency stops in Valkey, and what agents say of them."""
+"""Emergency stops in Valkey, and what agents report of them."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def grpc_server_credentials(files: CertificateFiles, *, require_client: bool = F
     given = files.load()
 
     def latest() -> Any:
-        """The new configuration; None if it has not changed, which the types of grpc do not know."""
+        """The new configuration; None, which the types of grpc do not allow, if it has not changed."""
         nonlocal given
         current = files.current()
         if current == given:
@@ -185,7 +185,7 @@ def is_plain_target(target: str) -> bool:
 
 
 def _system_roots() -> bytes | None:
-    """The authorities that this host trusts; None for those that gRPC brings, which it would use otherwise."""
+    """The authorities that this host trusts; None for those built into gRPC."""
     for name in (ssl.get_default_verify_paths().cafile, *_SYSTEM_ROOTS):
         if name and Path(name).is_file():
             return Path(name).read_bytes()

@@ -52,7 +52,7 @@ def shown_params(params: Struct, secrets: Sequence[Steps]) -> Struct:
 
 
 def is_masked(params: Struct, secrets: Iterable[Steps]) -> bool:
-    """Whether a secret is MASK: what was shown in its place has been sent."""
+    """Whether a secret is MASK: a caller has sent back what was shown to it."""
     return any(_is_masked(params, steps) for steps in secrets)
 
 

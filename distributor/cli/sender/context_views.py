@@ -1,4 +1,4 @@
-"""Shows contexts, never with their tokens. What is said of a token is what it says itself, not verified."""
+"""Shows contexts, never with their tokens. Names and times of tokens are unverified claims."""
 
 from __future__ import annotations
 

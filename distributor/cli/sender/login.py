@@ -62,7 +62,7 @@ def log_out(connection: ServerCalls) -> ExitCode:
 
 
 async def who_am_i(caller: CallerSettings, screen: Screen) -> ExitCode:
-    """Show who the server says that the caller is."""
+    """Show who the caller is to the server."""
     identity = await _identity(caller.settings)
     server, context = caller.settings.server, caller.context.name if caller.context else ""
     if screen.for_people:
