@@ -12,6 +12,7 @@ from distributor.bridge.agent_watch import AgentWatch
 from distributor.bridge.backend_status import BackendStatus
 from distributor.bridge.bridge_metrics import BridgeMetrics
 from distributor.bridge.dashboard import Change, Dashboard
+from distributor.bridge.output_access import OutputAccess
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.store_view import StoreView, change_of
 from distributor.bridge.subscriptions import Subscriptions
@@ -64,6 +65,7 @@ class EventHub:
         self._known = KnownStates()
         self.backends = BackendStatus(self._send_backend_status)
         self.subscriptions: Subscriptions[Dashboard] = agents.subscriptions
+        self.access = OutputAccess(view, pumps, self.subscriptions)
         self.dashboards: set[Dashboard] = set()
         self.stops: Sequence[EmergencyStop] = ()
         """The emergency stops in force."""
@@ -101,6 +103,9 @@ class EventHub:
         self._metrics.events_lag(max(0.0, time.time() - milliseconds_of(batch.position) / 1000))
         changes = await self._changes(self.position, batch.position, self._route(batch), self._known)
         labels = await self._needed_labels(changes)
+        attached = {one.agent_id for one in batch.events if isinstance(one, AgentChanged) and one.connected}
+        if attached:
+            await self.access.agents_attached(attached)
         self.position = batch.position
         for count, change in enumerate(changes, start=1):
             state = change.state

@@ -164,6 +164,10 @@ class OutputPumps:
         pump = self._pumps.get(command_id)
         return pump is not None and dashboard in pump.viewers
 
+    def followed_by(self, matches: Callable[[Dashboard], bool]) -> dict[Dashboard, frozenset[str]]:
+        """The commands whose output each dashboard that matches follows; those that follow none are omitted."""
+        return {one: frozenset(ids) for one, ids in self._followed.items() if ids and matches(one)}
+
     def count(self, dashboard: Dashboard) -> int:
         """The number of commands whose output `dashboard` follows."""
         return len(self._followed.get(dashboard, ()))

@@ -18,7 +18,7 @@ from distributor.bridge.event_hub import EventHub
 from distributor.bridge.output_pump import OutputPumps
 from distributor.bridge.requests import Connect, Topics
 from distributor.bridge.store_view import CommandPage, StoreView
-from distributor.errors import DistributorError, NotFound, ResourceExhausted
+from distributor.errors import DistributorError, ResourceExhausted
 from distributor.model.listing import CommandFilter
 from distributor.model.position import BEGINNING, order_of
 from distributor.wire.documents import Document, agent_document, time_text
@@ -256,7 +256,7 @@ class SnapshotSync:
         held = dashboard.release()
         for command_id, change in zip(command_ids, changes, strict=True):
             if change is None:
-                self._reject_unknown(dashboard, command_id)
+                self._hub.access.reject(dashboard, command_id)
             elif self._is_due(dashboard, command_id, what):
                 self._hub.deliver(dashboard, change)
         self._send_held(dashboard, held)
@@ -271,14 +271,6 @@ class SnapshotSync:
         if command_id in what.output and not self._pumps.follows(dashboard, command_id):
             self._subscriptions.remove_commands(dashboard, [command_id])
         return self.is_subscribed_by_id(dashboard, command_id)
-
-    def _reject_unknown(self, dashboard: Dashboard, command_id: str) -> None:
-        self._subscriptions.remove_commands(dashboard, [command_id])
-        self._pumps.unfollow(dashboard, command_id)
-        refusal = NotFound(
-            f"command {command_id} does not exist or is no longer stored", field="commandId", reason="UNKNOWN_COMMAND"
-        )
-        dashboard.send(messages.error(refusal, command_id=command_id))
 
 
 def _commands_by_id(what: Topics) -> list[str]:

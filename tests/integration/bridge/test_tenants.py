@@ -12,7 +12,7 @@ from distributor.identity.caller import CallerKind
 from tests.support.dashboard_client import DashboardClient
 from tests.support.running_bridge import TOKEN_KEY, RunningBridge, running_bridge, token_of
 from tests.support.running_server import RunningServer, running_server
-from tests.support.wire_agent import WireAgent
+from tests.support.wire_agent import WireAgent, running
 
 UNKNOWN_ID: Final = "01999bd2-6f0e-7c41-9f4a-8d2c1f0a7b33"
 ALL: Final = {"agents": ["*"], "commands": ["*"]}
@@ -124,6 +124,33 @@ async def test_a_command_of_the_other_is_as_unknown_as_one_that_never_was(tenant
         await connecting.first("error", commandId=blue)
         assert not heard(rosa, "secret") + heard(connecting, "secret")
         assert answers[0] == answers[1]
+
+
+async def test_output_ends_when_its_agent_leaves_the_grants(tenants: Tenants) -> None:
+    token = token_of(tenants.bridge.settings, subject="red-1", kind=CallerKind.AGENT)
+    credentials = [("authorization", f"Bearer {token}")] if tenants.server.settings.authenticates else []
+    async with AsyncExitStack() as stack:
+        ada, rosa = [await opened(stack, tenants, token) for token in (tenants.admin, tenants.rosa)]
+        command_id = await ada.request("red-1", commandType="PRINT")
+        (assignment,) = await tenants.agents["red-1"].assigned()
+        await tenants.agents["red-1"].start(assignment)
+        for dashboard in (ada, rosa):
+            await dashboard.say("subscribe", output=[{"commandId": command_id}])
+            await dashboard.settled()
+        said = b""
+        for labels, piece in (({"team": "red", "rack": "2"}, b"before"), ({"team": "blue"}, b"after")):
+            held = [running(assignment, len(said))]
+            fields: dict[str, Any] = {"labels": labels, "running": held, "credentials": credentials}
+            agent = await stack.enter_async_context(tenants.server.agent("red-1", **fields))
+            if piece == b"after":
+                await rosa.first("error", commandId=command_id, reason="UNKNOWN_COMMAND")
+            await agent.print(assignment, piece, len(said))
+            said += piece
+            await ada.until(lambda: ada.output(command_id) == said)  # noqa: B023 - called before it changes
+            if piece == b"before":
+                await rosa.until(lambda: rosa.output(command_id) == b"before")
+        await rosa.settled()
+        assert rosa.output(command_id) == b"before"
 
 
 async def test_changes_of_what_is_not_seen_are_refused_alike(tenants: Tenants) -> None:
