@@ -10,7 +10,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from distributor.agent import Agent, CommandContext, CommandFailed, JournalPolicy
+from distributor.agent import Agent, ClientCredentials, CommandContext, CommandFailed, JournalPolicy
 
 ALPHABET = b"abcdefghijklmnopqrstuvwxyz"
 PIECE_BYTES = 26 * 1_000
@@ -56,10 +56,13 @@ def main() -> None:
     parser.add_argument("--capacity", type=int, default=3)
     parser.add_argument("--journal", type=Path)
     parser.add_argument("--orphan-after", type=float, default=0.0)
+    parser.add_argument("--tls-ca", type=Path)
+    parser.add_argument("--token-file", type=Path)
     options = parser.parse_args()
     agent = Agent("conformance-python", server=options.server, capacity=options.capacity)
     agent.journal = JournalPolicy(options.journal) if options.journal else None
     agent.orphan_after = options.orphan_after
+    agent.credentials = ClientCredentials(ca=options.tls_ca, token_file=options.token_file)
     agent.add_handler("CONFORMANCE", conformance)
     agent.run()
 

@@ -6,10 +6,12 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import click
 
+from distributor.cli.conformance_tls import served_tls
 from distributor.cli.exit_codes import ExitCode
 from distributor.cli.one_line import one_line
 from distributor.cli.sender.columns import format_table
@@ -25,10 +27,14 @@ PROTOCOL_PAGE: Final = "docs/protocol.md"
 
 
 class Listening(NamedTuple):
-    """Where to play a server, "host:port", and whether that may be beyond loopback."""
+    """Where to play a server, "host:port", and whether that may be beyond loopback in plain text.
+
+    With `tls`, it is played over TLS, and that folder gets what the agent needs.
+    """
 
     address: str
     insecure: bool = False
+    tls: Path | None = None
 
 
 def play_scenarios(
@@ -38,9 +44,11 @@ def play_scenarios(
     listen = listening.address
     host, port = _checked_address(listening, program)
     chosen = _chosen(only)
-    options = KitOptions(host, port, program, options.patience, options.jobs)
+    tls = served_tls(listening.tls, host) if listening.tls is not None else None
+    options = KitOptions(host, port, program, options.patience, options.jobs, tls)
     if not program:
-        click.echo(f"Listening on {listen}. Start the agent now; see docs/agents.md.", err=True)
+        over = f" over TLS (CA {tls.files['{ca}']}, token {tls.files['{token}']})" if tls is not None else ""
+        click.echo(f"Listening on {listen}{over}. Start the agent now; see docs/agents.md.", err=True)
     scores = asyncio.run(run_scenarios(chosen, options, _show if form == "table" else _show_nothing))
     click.echo(_json(scores) if form == "json" else _summary(scores))
     if any(score.verdict is Verdict.FAILED for score in scores):
@@ -64,9 +72,10 @@ def _checked_address(listening: Listening, program: Sequence[str]) -> tuple[str,
         host, port = split_address(listen)
     except ValueError as error:
         raise ConfigurationError(f"--listen {error}", field="--listen") from error
-    if not is_loopback(host) and not listening.insecure:
+    if not is_loopback(host) and not listening.insecure and listening.tls is None:
         raise ConfigurationError(
-            f"the server played on {listen} has neither TLS nor authentication: listen on loopback, or add --insecure",
+            f"the server played on {listen} has neither TLS nor authentication: listen on loopback, add --tls, or add "
+            "--insecure",
             field="--insecure",
             reason="EXPOSED",
         )

@@ -351,6 +351,12 @@ def valkey_acl(user: str, program: ValkeyProgram) -> None:
     help="Where to play a server. With AGENT and port 0, each scenario has a port of its own.",
 )
 @click.option("--insecure", is_flag=True, help="Permit an address beyond loopback, in plain text.")
+@click.option(
+    "--tls",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Play the server over TLS, and write the CA and the agent's token into this folder.",
+)
 @click.option("--only", multiple=True, metavar="NAME", help="Play only this scenario. Repeatable.")
 @click.option("--list", "listed", is_flag=True, help="List the scenarios and exit.")
 @click.option(
@@ -373,13 +379,12 @@ def valkey_acl(user: str, program: ValkeyProgram) -> None:
     help="Scenarios played at once, with AGENT and port 0.",
 )
 @click.argument("agent", nargs=-1, metavar="[-- AGENT [ARGUMENT]...]")
-def conformance(
-    listen: str, insecure: bool, only: tuple[str, ...], listed: bool, form: str, agent: tuple[str, ...], **options: Any
-) -> None:
+def conformance(listen: str, only: tuple[str, ...], listed: bool, form: str, **options: Any) -> None:
     """Play a server against an agent, and score how it keeps to docs/protocol.md.
 
     AGENT is the command line of the agent, which is then started for each scenario: {address} in it stands for the
-    address to connect to, {journal} for a path where it may keep its journal. Without it, start the agent yourself.
+    address to connect to, {journal} for a path where it may keep its journal, and with --tls {ca} and {token} for the
+    files with the CA to trust and the token to send. Without AGENT, start the agent yourself.
 
     The agent must handle PING and the type CONFORMANCE, which docs/agents.md describes.
     """
@@ -389,7 +394,8 @@ def conformance(
     if listed:
         click.echo(scenario_table())
     else:
-        play_scenarios(Listening(listen, insecure), agent, only, form, KitOptions(**options))
+        listening = Listening(listen, options.pop("insecure"), options.pop("tls"))
+        play_scenarios(listening, options.pop("agent"), only, form, KitOptions(**options))
 
 
 def _both_settings(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from distributor.errors import ConfigurationError
@@ -20,13 +21,15 @@ class LaunchedAgent:
     """Starts, ends and restarts an agent by its command line. Use it on the main thread, as ChildProcess requires.
 
     In the command line, `{address}` stands for the address to connect to and `{journal}` for a path of the scenario's
-    own, where the agent may create a file or a folder.
+    own, where the agent may create a file or a folder; `values` are further placeholders.
     """
 
-    def __init__(self, program: Sequence[str], address: str, folder: Path) -> None:
+    def __init__(
+        self, program: Sequence[str], address: str, folder: Path, values: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._journal = folder / "journal"
-        values = {"{address}": address, "{journal}": str(self._journal)}
-        self._program = [_filled(word, values) for word in program]
+        every = {"{address}": address, "{journal}": str(self._journal), **values}
+        self._program = [_filled(word, every) for word in program]
         self._program[0] = found(self._program[0])
         self._log = folder / "agent.log"
         self._process: ChildProcess | None = None
@@ -83,7 +86,7 @@ def found(program: str) -> str:
     return str(Path(path).absolute())
 
 
-def _filled(word: str, values: dict[str, str]) -> str:
+def _filled(word: str, values: Mapping[str, str]) -> str:
     for name, value in values.items():
         word = word.replace(name, value)
     return word

@@ -15,6 +15,7 @@ from distributor.conformance.launched_agent import LaunchedAgent, found
 from distributor.conformance.scenario import Scenario
 from distributor.conformance.score import Score, Verdict, score
 from distributor.conformance.scripted_gateway import ScriptedGateway
+from distributor.conformance.served_tls import ServedTls
 from distributor.conformance.trial import Trial
 from distributor.conformance.unmet import Unmet
 from distributor.errors import ConfigurationError
@@ -39,6 +40,8 @@ class KitOptions:
     """Limit of each wait for the agent, in seconds."""
     jobs: int = 4
     """Number of scenarios played at once; 1 if they share a port."""
+    tls: ServedTls | None = None
+    """None plays in plain text, without asking for a token."""
 
 
 async def run_scenarios(
@@ -89,7 +92,7 @@ async def _scored(
 
 @asynccontextmanager
 async def _gateway(options: KitOptions) -> AsyncIterator[ScriptedGateway]:
-    served = ScriptedGateway(options.port, options.host, options.patience)
+    served = ScriptedGateway(options.port, options.host, options.patience, options.tls)
     await served.start()
     try:
         yield served
@@ -108,7 +111,7 @@ async def _trial(options: KitOptions, served: ScriptedGateway) -> AsyncIterator[
             finally:
                 await trial.close()
             return
-        agent = LaunchedAgent(options.program, served.address, folder)
+        agent = LaunchedAgent(options.program, served.address, folder, options.tls.files if options.tls else {})
         agent.start()
         try:
             yield Trial(served, agent, folder)

@@ -13,6 +13,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from distributor.conformance.scripted_session import PATIENCE_SECONDS, ScriptedSession
+from distributor.conformance.served_tls import ServedTls
 from distributor.conformance.unmet import Unmet
 from distributor.v1 import agent_gateway_pb2_grpc as gateway_grpc
 from distributor.wire.transport import ERROR_DETAILS_KEY, ERROR_DOMAIN, server_options
@@ -32,8 +33,17 @@ class Refusal:
 class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
     """Hands each attached stream to the script. `refuse` makes it answer the next Hellos with these codes."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", patience: float = PATIENCE_SECONDS) -> None:
-        """Create one that listens on `port`, 0 for any free port. `patience` is in seconds."""
+    def __init__(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        patience: float = PATIENCE_SECONDS,
+        tls: ServedTls | None = None,
+    ) -> None:
+        """Create one that listens on `port`, 0 for any free port; in plain text without `tls`.
+
+        `patience` is in seconds.
+        """
         self.sessions: asyncio.Queue[ScriptedSession] = asyncio.Queue()
         self.refuse: list[grpc.StatusCode | Refusal] = []
         self.retry_after_seconds: float | None = None
@@ -44,6 +54,9 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
         self.port = port
         self.patience = patience
         self._host = host
+        self._tls = tls
+        self._stranger = ""
+        """Why the last stream was refused without its Hello being read; empty if none was."""
         self._server: aio.Server | None = None
         self._health = health.aio.HealthServicer()
 
@@ -60,6 +73,10 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
 
     async def Connect(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
         """Serve one stream."""
+        if self._tls and (reason := self._tls.refusal(context.invocation_metadata())):
+            self._stranger = f"; a stream without the token that --tls wrote was refused ({reason})"
+            stranger = Refusal(grpc.StatusCode.UNAUTHENTICATED, reason)
+            await context.abort(stranger.code, "the token is missing or wrong", error_details(stranger))
         first = await context.read()
         if first is aio.EOF:
             return
@@ -87,7 +104,7 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
             async with asyncio.timeout(limit):
                 return await self.sessions.get()
         except TimeoutError as error:
-            raise Unmet(f"no Hello within {limit:g} s", "a stream with a Hello") from error
+            raise Unmet(f"no Hello within {limit:g} s{self._stranger}", "a stream with a Hello") from error
 
     async def start(self) -> None:
         """Listen; again on the same port after a stop. Raises RuntimeError if the port is taken."""
@@ -96,7 +113,10 @@ class ScriptedGateway(gateway_grpc.AgentGatewayServiceServicer):
         self._health = health.aio.HealthServicer()
         await self.set_serving(True)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self.port = self._server.add_insecure_port(self.address)
+        if self._tls is None:
+            self.port = self._server.add_insecure_port(self.address)
+        else:
+            self.port = self._server.add_secure_port(self.address, self._tls.credentials())
         await self._server.start()
 
     async def set_serving(self, serving: bool) -> None:
