@@ -15,9 +15,9 @@ class CredentialLimitSettings(SettingsGroup):
         ge=0,
         le=1_000_000.0,
         allow_inf_nan=False,
-        description="Credentials per second that do not verify, from one address; beyond that, none of this address is "
-        "checked whose last check is not remembered. 0 for any number.",
+        description="Credentials that do not verify, per second and address. Beyond it, only those that were verified "
+        "before are accepted from there. 0 for any number.",
     )
     failed_credentials_burst: int = Field(
-        100, ge=1, le=1_000_000, description="Credentials that do not verify which an address may send at once."
+        100, ge=1, le=1_000_000, description="Credentials that do not verify that an address may send at once."
     )

@@ -156,4 +156,5 @@ def test_twenty_payloads_fit_into_one_message() -> None:
 def test_every_field_is_described_and_durations_have_a_unit(group: type[SettingsGroup]) -> None:
     for name, field in group.model_fields.items():
         assert field.description, name
-        assert field.annotation is not float or "Seconds" in field.description, name
+        unit = "Seconds" if not name.endswith("_rate") else "per second"
+        assert field.annotation is not float or unit in field.description, name
