@@ -79,7 +79,11 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
             "no key to verify tokens: set token_key, token_key_file, public_keys or jwks_url", field="token_key"
         )
     # Keys first: they are read from files, and need no Valkey to be found wrong.
-    keys = TokenKeys(settings, Revoked(lambda token_id: revocations.is_revoked(token_id)))
+    revoked = Revoked(
+        lambda token_id: revocations.is_revoked(token_id),
+        service=lambda name, issued: revocations.list.is_service_revoked(name, issued),
+    )
+    keys = TokenKeys(settings, revoked)
     connections = StoreConnections.to(_valkey_url(settings))
     functions = Functions(connections.functions)
     revocations = Revocations(ValkeyRevocationStore(functions))

@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 from distributor.bridge.session_cookie import session_token
 from distributor.errors import Unauthenticated
 from distributor.identity.authenticator import Authenticator, bearer_token, caller_of
-from distributor.identity.caller import Caller
+from distributor.identity.caller import Caller, CallerKind
 from distributor.identity.metrics_door import DoorRecord, MetricsDoor
 from distributor.identity.tokens import TokenVerifier
 
@@ -41,7 +41,10 @@ class CredentialCheck:
         """Whether a token of the caller, or the key that signed it, does not count any more."""
         if not all(map(self._verifier.accepts_key, caller.basis.keys)):
             return True
-        return any(map(self._verifier.revoked.token_id, caller.token_ids))
+        revoked = self._verifier.revoked
+        if caller.kind is CallerKind.SERVICE and revoked.service(caller.subject, caller.basis.issued):
+            return True
+        return any(map(revoked.token_id, caller.token_ids))
 
     def of_request(self, connection: HTTPConnection) -> Credential:
         """The credential of a request: of its `Authorization` header, or of its session. Raises like `of_token`."""

@@ -13,9 +13,10 @@ from websockets.exceptions import InvalidStatus
 
 from distributor.bridge import dashboard_session
 from distributor.bridge.session_cookie import MAX_TOKEN_CHARACTERS
+from distributor.identity.caller import CallerKind
 from distributor.identity.permissions import MESSAGES, ROUTES, Need
 from distributor.identity.tokens import Revoked
-from distributor.v1.credentials_pb2 import RevokeTokenRequest
+from distributor.v1.credentials_pb2 import RevokeServiceRequest, RevokeTokenRequest
 from distributor.v1.credentials_pb2_grpc import CredentialServiceStub
 from tests.support.protocol_schema import types_of
 from tests.support.running_bridge import Answer, RunningBridge, running_bridge
@@ -239,6 +240,17 @@ async def test_a_token_revoked_at_the_server_is_refused_and_ends_its_connection(
         (token_id,) = connected.caller.token_ids
         await CredentialServiceStub(server.channel).RevokeToken(RevokeTokenRequest(token_id=token_id))
         assert await dashboard.until_closed(10) == (1008, "the token is revoked")
+    assert (await bridge.get("/api/agents", token)).json()["error"]["reason"] == "TOKEN_REVOKED"
+
+
+async def test_a_service_revoked_at_the_server_is_refused_and_its_connection_ends(
+    server: RunningServer, bridge: RunningBridge
+) -> None:
+    token = bridge.token(subject="wallboard", kind=CallerKind.SERVICE)
+    async with bridge.stranger() as dashboard:
+        await dashboard.connect(token)
+        await CredentialServiceStub(server.channel).RevokeService(RevokeServiceRequest(service="wallboard"))
+        assert await dashboard.until_closed(PATIENCE_SECONDS) == (1008, "the token is revoked")
     assert (await bridge.get("/api/agents", token)).json()["error"]["reason"] == "TOKEN_REVOKED"
 
 

@@ -174,17 +174,19 @@ async def test_a_call_of_an_unknown_caller_is_not_guarded(lapsing: Lapsing) -> N
     await stream.aclose()
 
 
-async def test_a_stream_that_is_awaited_ends_too(lapsing: Lapsing) -> None:
+@pytest.mark.parametrize(("method", "streams"), [(METHOD, True), ("/distributor.v1.AuditService/VerifyAudit", False)])
+async def test_a_stream_that_is_awaited_ends_too_and_a_long_call(lapsing: Lapsing, method: str, streams: bool) -> None:
     async def awaited(_: Any, __: Any) -> None:
         lapsing.waiting.set()
         await asyncio.Event().wait()
 
     kinds = dict.fromkeys(("unary_unary", "unary_stream", "stream_unary", "stream_stream"))
-    handler = SimpleNamespace(request_streaming=False, response_streaming=True, **kinds | {"unary_stream": awaited})
+    kind = "unary_stream" if streams else "unary_unary"
+    handler = SimpleNamespace(request_streaming=False, response_streaming=streams, **kinds | {kind: awaited})
     handler._replace = lambda **changes: SimpleNamespace(**changes)
-    guarded = CallGuard(lapsing.revocations).wrap_awaited(METHOD, handler)
+    guarded = CallGuard(lapsing.revocations).wrap_awaited(method, handler)
     set_current_caller(ALICE)
-    task = asyncio.create_task(guarded.unary_stream(None, None))
+    task = asyncio.create_task(getattr(guarded, kind)(None, None))
     await lapsing.waiting.wait()
     lapsing.end()
     with pytest.raises(Unauthenticated):
