@@ -32,7 +32,7 @@ class EnrolmentToken(NamedTuple):
     """What a token admits. `agents` is an agent id or a pattern with `*` and `?`.
 
     `left` is how many agents may still enrol with it; `expires_ms` is in milliseconds since the epoch by Valkey's
-    clock. An agent that enrols with it gets `labels`, besides its own.
+    clock. The certificates of an agent that enrols with it have `labels`.
     """
 
     token_id: str

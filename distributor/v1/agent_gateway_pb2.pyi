@@ -365,7 +365,9 @@ class Hello(_message.Message):
     accepts_gzip: _builtins.bool
     """The server may set ConnectResponse.gzip."""
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Those in the agent's certificate or token come first, see Welcome.overruled_labels."""
+
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Command types with a handler, at most 100."""

@@ -926,7 +926,9 @@ class Agent(_message.Message):
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Those of its credential, and of its own those that count beside them."""
+
     @_builtins.property
     def connect_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property

@@ -77,7 +77,9 @@ class CreateEnrolmentTokenRequest(_message.Message):
     """How many agents may enrol with it, 1 to 100,000; 0 means 1. A token for one agent serves once."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels that the agents get, besides their own."""
+        """Labels in the agents' certificates, which overrule what the agents say: at most 20, printable, name and value
+        together at most 256 characters.
+        """
 
     @_builtins.property
     def expires_in(self) -> _duration_pb2.Duration:

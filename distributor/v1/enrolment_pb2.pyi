@@ -93,7 +93,7 @@ class EnrolResponse(_message.Message):
     def certificate(self) -> Global___Certificate: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels that the token gives to the agent, besides its own."""
+        """The labels of the token, which are in the certificate: they overrule the agent's own."""
 
     def __init__(
         self,
