@@ -10,7 +10,7 @@ from distributor.dispatch.ports import EnrolmentStore, RevocationStore
 from distributor.dispatch.revocations import Revocations
 from distributor.errors import InvalidArgument
 from distributor.identity.caller import Caller
-from distributor.identity.enrolment_tokens import TokenSecret, token_text
+from distributor.identity.enrolment_tokens import token_text
 from distributor.identity.tokens import MAX_SUBJECT_CHARACTERS
 from distributor.model.command import InvalidField, check_agent_id
 from distributor.model.enrolment import (
@@ -59,7 +59,7 @@ class Credentials:
         """Make a token. Raises InvalidArgument, and FailedPrecondition if this server issues no certificates."""
         issuer = self._enrolments.issuer
         _check(agents, labels, count, lifetime_ms)
-        secret = TokenSecret.random()
+        secret = issuer.new_token(agents, labels)
         token = NewEnrolmentToken(secret.token_id, secret.digest, agents, labels, count, lifetime_ms)
         expires_ms = await self._tokens.create(token)
         logger.info("enrolment token made", token_id=secret.token_id, agents=agents, count=count, by=caller.principal)

@@ -75,6 +75,13 @@ class Enrolments:
         secret = _secret(request.token)
         # First: without a token, nothing else of the request is worth a look.
         token = await self._store.token(secret.token_id, secret.digest)
+        if not issuer.has_made(secret, token.agents, token.labels):
+            logger.error("an enrolment token in Valkey is not of this CA", token_id=secret.token_id, peer=peer)
+            raise PermissionDenied(
+                "the enrolment token was not made with the ca_key of this server; make a new one",
+                reason="ENROLMENT_TOKEN_REFUSED",
+                field="token",
+            )
         try:
             check_agent_id(request.agent_id)
         except InvalidField as error:

@@ -2,7 +2,8 @@
 
     enrol.<id>.<secret>.<certificate of the server's CA: DER in base64url>
 
-The last part is empty if hosts trust the server's CA without it.
+The last part is empty if hosts trust the server's CA without it. The secret is derived from the CA's key and from what
+the token is for: who may write to Valkey can neither make a token nor change what one is for.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
+import json
 import re
 import secrets
 import ssl
+from collections.abc import Mapping
 from typing import Final, NamedTuple, Self
 
 from distributor.errors import InvalidArgument
@@ -21,7 +25,7 @@ PREFIX: Final = "enrol"
 MAX_TOKEN_CHARACTERS: Final = 16_384
 
 _ID_BYTES: Final = 9
-_SECRET_BYTES: Final = 32
+_CONTEXT: Final = b"distributor enrolment token 1\0"
 _FORM: Final = re.compile(rf"{PREFIX}\.([A-Za-z0-9_-]{{12}})\.([A-Za-z0-9_-]{{43}})\.([A-Za-z0-9_-]*)")
 
 
@@ -32,13 +36,18 @@ class TokenSecret(NamedTuple):
     secret: str
 
     @classmethod
-    def random(cls) -> Self:
-        """Make one."""
-        return cls(secrets.token_urlsafe(_ID_BYTES), secrets.token_urlsafe(_SECRET_BYTES))
+    def new(cls, authority: bytes, agents: str, labels: Mapping[str, str]) -> Self:
+        """Make one for these agents and labels; `authority` is the secret of the CA."""
+        token_id = secrets.token_urlsafe(_ID_BYTES)
+        return cls(token_id, _derived(authority, token_id, agents, labels))
+
+    def is_for(self, authority: bytes, agents: str, labels: Mapping[str, str]) -> bool:
+        """Whether the CA with this secret made it for these agents and labels."""
+        return hmac.compare_digest(self.secret.encode(), _derived(authority, self.token_id, agents, labels).encode())
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the secret in hexadecimal. The secret is random, so this needs neither salt nor cost."""
+        """SHA-256 of the secret in hexadecimal. The secret has 256 bits, so this needs neither salt nor cost."""
         return hashlib.sha256(self.secret.encode()).hexdigest()
 
 
@@ -59,6 +68,11 @@ def parsed_token(text: str) -> tuple[TokenSecret, bytes]:
     except (binascii.Error, ValueError) as error:
         raise _malformed() from error
     return TokenSecret(token_id, secret), ssl.DER_cert_to_PEM_cert(der).encode() if der else b""
+
+
+def _derived(authority: bytes, token_id: str, agents: str, labels: Mapping[str, str]) -> str:
+    purpose = json.dumps([token_id, agents, dict(labels)], sort_keys=True).encode()
+    return base64.urlsafe_b64encode(hmac.digest(authority, _CONTEXT + purpose, "sha256")).rstrip(b"=").decode()
 
 
 def _malformed() -> InvalidArgument:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from distributor.identity.certificates import (
     parsed_certificate,
     refused,
 )
+from distributor.identity.enrolment_tokens import TokenSecret
 from distributor.identity.renewal_proof import is_fresh, is_proved, new_challenge
 from distributor.identity.signing_requests import requested_key
 
@@ -60,6 +61,14 @@ class Issuer:
         at = datetime.fromtimestamp(now, UTC)
         issued = self._authority.issue_peer(holder, self.trust_domain, key, at, self._lifetime)
         return AgentCertificate(issued.pem, now, issued.expires)
+
+    def new_token(self, agents: str, labels: Mapping[str, str]) -> TokenSecret:
+        """Make an enrolment token, which any replica with this CA accepts."""
+        return TokenSecret.new(self._authority.secret, agents, labels)
+
+    def has_made(self, token: TokenSecret, agents: str, labels: Mapping[str, str]) -> bool:
+        """Whether this CA has made an enrolment token for these agents and labels."""
+        return token.is_for(self._authority.secret, agents, labels)
 
     def challenge(self, certificate_pem: bytes, now: float) -> bytes:
         """A challenge for `expired_holder`, which any replica with this CA accepts.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from distributor.identity.certificates import PeerKind, PeerName, identity_of
-from distributor.identity.enrolment_tokens import parsed_token
+from distributor.identity.enrolment_tokens import TokenSecret, parsed_token, token_text
 from distributor.identity.private_keys import new_key, private_pem
 from distributor.identity.signing_requests import signing_request
+from distributor.model.enrolment import NewEnrolmentToken
+from distributor.store import keys
+from distributor.store.connections import StoreConnections
 from distributor.v1 import credentials_pb2, enrolment_pb2
 from distributor.wire.status_details import details_of, unpacked
 from tests.support.certificates import TRUST_DOMAIN, CertificateMaker, Issued, request_pem
 from tests.support.issuing_server import AS_ADMIN, IssuingServer, issuing_server
+from tests.support.store_world import StoreWorld
 
 
 @pytest.fixture
@@ -32,6 +37,16 @@ def maker() -> CertificateMaker:
 async def server(valkey_url: str, maker: CertificateMaker, tmp_path: Path) -> AsyncIterator[IssuingServer]:
     async with issuing_server(valkey_url, maker, tmp_path) as server:
         yield server
+
+
+@asynccontextmanager
+async def store(valkey_url: str) -> AsyncIterator[StoreWorld]:
+    """What one who may write to Valkey can do."""
+    connections = StoreConnections.to(valkey_url)
+    try:
+        yield StoreWorld(connections)
+    finally:
+        await connections.close()
 
 
 async def token(server: IssuingServer, agents: str = "press-7", **changes: Any) -> str:
@@ -105,6 +120,30 @@ async def test_a_token_expires(server: IssuingServer) -> None:
     await asyncio.sleep(1.1)
     with pytest.raises(grpc.aio.AioRpcError, match="expired"):
         await enrol(server, printed)
+
+
+async def test_a_token_that_someone_wrote_into_valkey_admits_nobody(server: IssuingServer, valkey_url: str) -> None:
+    forged = TokenSecret("forgedtoken1", "f" * 43)
+    async with store(valkey_url) as world:
+        new = NewEnrolmentToken(forged.token_id, forged.digest, "press-7", {"site": "lab"}, 1, 60_000)
+        await world.enrolment.create(new)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await enrol(server, token_text(forged, b""))
+    assert reason_of(caught.value) == "ENROLMENT_TOKEN_REFUSED"
+
+
+@pytest.mark.parametrize(("field", "value"), [("agents", "press-8"), ("labels", '{"site": "berlin"}')])
+async def test_a_token_that_someone_changed_in_valkey_admits_nobody(
+    server: IssuingServer, valkey_url: str, field: str, value: str
+) -> None:
+    printed = await token(server, labels={"site": "lab", "line": "1"})
+    async with store(valkey_url) as world:
+        key = keys.ENROLMENT_TOKEN.format(token_id=parsed_token(printed)[0].token_id)
+        assert await world.connection.call("HSET", key, field, value) == 0
+    for agent_id in ("press-7", "press-8"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await enrol(server, printed, agent_id)
+        assert reason_of(caught.value) == "ENROLMENT_TOKEN_REFUSED"
 
 
 async def test_a_token_is_for_its_agent(server: IssuingServer) -> None:
