@@ -20,6 +20,7 @@ from distributor.client import ClientCredentials, ClientOptions
 from distributor.client.credential_client import CredentialClient
 from distributor.errors import NotFound
 from distributor.model.revocation import RevokedKind
+from distributor.settings import ServerSettings
 from distributor.v1 import command_service_pb2 as pb
 from distributor.v1.command_service_pb2_grpc import CommandServiceStub
 from distributor.wire.credentials import Connector
@@ -44,11 +45,18 @@ Metadata = tuple[tuple[str, str], ...]
 class Services:
     """A server that knows services by their certificates, and its policy file."""
 
-    def __init__(self, process: ServerProcess, maker: CertificateMaker, folder: Path) -> None:
+    def __init__(self, process: ServerProcess, settings: ServerSettings, maker: CertificateMaker, folder: Path) -> None:
         self.process = process
+        self._settings = settings
         self.policy = folder / "policy.toml"
         self._maker = maker
         self._folder = folder
+
+    @asynccontextmanager
+    async def replica(self) -> AsyncIterator[Services]:
+        """Another server on the same Valkey."""
+        async with serving(self._settings, (), TIMING) as process:
+            yield Services(process, self._settings, self._maker, self._folder)
 
     @asynccontextmanager
     async def channel(self, service: str, valid_from: datetime | None = None) -> AsyncIterator[grpc.aio.Channel]:
@@ -100,7 +108,7 @@ async def services(valkey_url: str, tmp_path: Path) -> AsyncIterator[Services]:
         policy_file=tmp_path / "policy.toml",
     )
     async with serving(settings, (), TIMING) as process:
-        yield Services(process, maker, tmp_path)
+        yield Services(process, settings, maker, tmp_path)
 
 
 async def end_of(call: Any) -> ToldError:
@@ -108,7 +116,11 @@ async def end_of(call: Any) -> ToldError:
         return await error_of_stream(call)
 
 
-@pytest.mark.parametrize("changed", ["", '[services.billing]\nroles = ["viewer"]\nagents = ["web-*"]\n'])
+@pytest.mark.parametrize(
+    "changed",
+    ["", '[services.billing]\nroles = ["viewer"]\nagents = ["web-*"]\n'],
+    ids=["the table is removed", "it is narrowed"],
+)
 async def test_a_changed_policy_ends_the_streams_of_the_service(services: Services, changed: str) -> None:
     reports = '[services.reports]\nroles = ["viewer"]\n'
     async with services.watch("billing") as changing, services.watch("reports") as other:
@@ -145,6 +157,18 @@ async def test_a_revoked_service_gets_nothing_more_with_its_certificate(services
         await services.list_once("billing")
         with pytest.raises(NotFound, match="'billing' is not revoked"):
             await administration.restore_service("billing")
+
+
+async def test_a_service_is_revoked_on_every_server(services: Services) -> None:
+    async with (
+        services.replica() as replica,
+        replica.watch("billing") as watch,
+        services.administration() as administration,
+    ):
+        await administration.revoke_service("billing")
+        assert (await end_of(watch)).reason == "CREDENTIALS_REVOKED"
+        with pytest.raises(grpc.aio.AioRpcError, match="revoked"):
+            await replica.list_once("billing")
 
 
 async def test_a_certificate_that_begins_after_the_revocation_counts(services: Services) -> None:
