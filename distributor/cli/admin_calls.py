@@ -16,10 +16,13 @@ from distributor.cli.token import TokenRequest, token_for
 from distributor.client import ClientCredentials, ClientOptions
 from distributor.errors import DistributorError
 from distributor.identity.roles import Role
+from distributor.model.retry_policy import RetryPolicy
 from distributor.settings import load_client_settings, load_server_settings, reachable_address
 from distributor.settings.caller_settings import CallerSettings, load_caller_settings
 
 LOCAL_LIFETIME: Final = "5m"
+STARTING: Final = RetryPolicy(attempts=12, first_ms=200, max_ms=1_000)
+"""For a server on this machine, which may have been started just before: about five seconds."""
 
 
 class AdminClient(Protocol):
@@ -73,8 +76,11 @@ async def admin_client(
             credentials = replace(credentials, token=local.token)
         else:
             note = f"tokens signed with this machine's key are not sent to {caller.settings.server}, another machine"
+    options = ClientOptions(credentials=credentials)
+    if local is not None and is_on_this_machine(caller.settings.server, local.listen):
+        options = replace(options, calls=STARTING)
     with login_hint(caller, note):
-        async with make(caller.settings.server, ClientOptions(credentials=credentials)) as client:
+        async with make(caller.settings.server, options) as client:
             yield client
 
 

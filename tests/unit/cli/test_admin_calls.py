@@ -18,6 +18,7 @@ class OpenedClient:
     def __init__(self, target: str, options: ClientOptions) -> None:
         self.target = target
         self.token = options.credentials.token
+        self.calls = options.calls
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,3 +77,13 @@ async def test_what_the_key_of_this_machine_signs_stays_on_it(tmp_path: Path) ->
         "credentials are required; tokens signed with this machine's key are not sent to 192.0.2.7:1, another machine; "
         "log in with: command-sender login --server 192.0.2.7:1"
     )
+
+
+async def test_a_server_of_this_machine_may_just_be_starting(tmp_path: Path) -> None:
+    """`distributor serve &` and the next line of a shell."""
+    config = tmp_path / "settings.toml"
+    config.write_text(f'[server]\ntoken_key = "{"k" * 32}"\n')
+    async with admin_client(OpenedClient, config, None) as client:
+        assert sum(client.calls.bound_ms(attempt) / 2 for attempt in range(1, client.calls.attempts)) >= 4_000
+    async with admin_client(OpenedClient, config, "other:1") as client:
+        assert client.calls == ClientOptions().calls
