@@ -27,11 +27,13 @@ from distributor.bridge.server import WebSocketLimits, bridge_endpoint
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
 from distributor.bridge.subscriptions import Subscriptions
+from distributor.bridge.user_limits import UserLimits
 from distributor.client import ClientCredentials, ClientOptions, CommandClient
 from distributor.dispatch.event_backlog import EventBacklog
 from distributor.dispatch.revocations import Revocations
 from distributor.errors import ConfigurationError
 from distributor.identity.caller import CallerKind
+from distributor.identity.credential_attempts import CredentialAttempts
 from distributor.identity.roles import Role
 from distributor.identity.tokens import NewToken, Revoked, TokenVerifier, mint
 from distributor.model.retry_policy import RetryPolicy
@@ -108,10 +110,26 @@ def bridge_parts(settings: BridgeSettings, metrics: BridgeMetrics, *, dev: bool)
         settings.queue_messages,
         settings.queue_bytes,
     )
-    credentials = CredentialCheck(keys.verifier, settings.allowed_origins)
+    credentials = CredentialCheck(
+        keys.verifier,
+        settings.allowed_origins,
+        CredentialAttempts(settings.failed_credentials_rate, settings.failed_credentials_burst),
+    )
     snapshots = SnapshotSync(hub, view, pumps, agents, metrics)
+    users = UserLimits(settings)
     app = bridge_app(
-        SessionServices(hub, view, snapshots, CommandCalls(client), credentials, metrics, limits, output, notes),
+        SessionServices(
+            hub,
+            view,
+            snapshots,
+            CommandCalls(client),
+            credentials,
+            metrics,
+            limits,
+            output,
+            notes,
+            users,
+        ),
         Admission(settings.allowed_origins, settings.max_connections),
         {"valkey": lambda: hub.backends.valkey.fault, "server": lambda: hub.backends.server.fault},
         _dev_tokens(keys.verifier) if dev else None,

@@ -16,6 +16,7 @@ from distributor.bridge.credentials import Credential, CredentialCheck, address_
 from distributor.bridge.dashboard import Change
 from distributor.bridge.store_view import StoreView, dashboard_command
 from distributor.bridge.stored_output import stored_output
+from distributor.bridge.user_limits import UNLIMITED, UserLimits
 from distributor.dispatch.ports import OutputLog
 from distributor.errors import DistributorError, InvalidArgument, NotFound, Unavailable
 from distributor.identity.permissions import ROUTES, check_permitted
@@ -65,7 +66,9 @@ class Api:
         calls: CommandCalls,
         credentials: CredentialCheck,
         notes: AuditNotes,
+        users: UserLimits = UNLIMITED,
     ) -> None:
+        self._users = users
         self._notes = notes
         self._view = view
         self._output = output
@@ -173,6 +176,7 @@ class Api:
             credential = self._credentials.of_request(request)
             user = credential.caller.subject
             check_permitted(credential.caller, ROUTES[path], f"GET {path}")
+            self._users.check_message(credential.caller)
         except DistributorError as error:
             self._notes.refused(error, path, user, address_of(request))
             raise

@@ -92,7 +92,7 @@ def bridge_app(
         (lambda: dev_token().token) if dev_token is not None else None,
         services.notes,
     )
-    api = Api(services.view, services.output, services.calls, services.credentials, services.notes)
+    api = Api(services.view, services.output, services.calls, services.credentials, services.notes, services.users)
     metrics_door = services.credentials.metrics_door(_RefusalNotes(services.notes))
     routes: list[BaseRoute] = [
         WebSocketRoute("/ws", ConnectionGate(services, admission).dashboard),

@@ -10,6 +10,7 @@ from distributor.bridge.session_cookie import session_token
 from distributor.errors import Unauthenticated
 from distributor.identity.authenticator import Authenticator, bearer_token, caller_of
 from distributor.identity.caller import Caller, CallerKind
+from distributor.identity.credential_attempts import UNLIMITED, CredentialAttempts
 from distributor.identity.metrics_door import DoorRecord, MetricsDoor
 from distributor.identity.tokens import TokenVerifier
 
@@ -26,16 +27,25 @@ class Credential(NamedTuple):
 class CredentialCheck:
     """Verifies the tokens of dashboards."""
 
-    def __init__(self, verifier: TokenVerifier, listed_origins: tuple[str, ...] = ()) -> None:
-        """`listed_origins` are other origins, by name, whose pages may use the session of this bridge's page."""
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        listed_origins: tuple[str, ...] = (),
+        attempts: CredentialAttempts = UNLIMITED,
+    ) -> None:
+        """`listed_origins` are other origins, by name, whose pages may use the session of this bridge's page.
+
+        `attempts` limits how many tokens of an address are checked in vain.
+        """
+        self._attempts = attempts
         self._verifier = verifier
         self._listed = tuple(origin for origin in listed_origins if origin != "*")
         self.leeway_seconds = verifier.rules.leeway_seconds
         """Seconds after its expiry for which a token is accepted."""
 
     def of_token(self, token: str, address: str = "") -> Credential:
-        """The credential of a token sent from `address`. Raises Unauthenticated, and Unavailable like the verifier."""
-        return Credential(caller_of(self._verifier.verify(token), address), token)
+        """The credential of a token sent from `address`. Raises like `CredentialAttempts.verify`."""
+        return Credential(caller_of(self._attempts.verify(self._verifier, token, address), address), token)
 
     def is_revoked(self, caller: Caller) -> bool:
         """Whether a token of the caller, or the key that signed it, does not count any more."""
@@ -60,7 +70,7 @@ class CredentialCheck:
 
     def metrics_door(self, record: DoorRecord) -> MetricsDoor:
         """Who may read /metrics."""
-        return MetricsDoor(Authenticator(self._verifier), _TOKEN_REQUIRED, record)
+        return MetricsDoor(Authenticator(self._verifier, attempts=self._attempts), _TOKEN_REQUIRED, record)
 
     def of_header(self, authorization: str, address: str = "") -> Credential:
         """The credential in an `Authorization` header. Raises like `of_token`."""

@@ -21,8 +21,16 @@ from distributor.bridge.dashboard_outbox import DashboardOutbox
 from distributor.bridge.event_hub import EventHub
 from distributor.bridge.snapshot_sync import SnapshotSync
 from distributor.bridge.store_view import StoreView
+from distributor.bridge.user_limits import UNLIMITED, UserLimits
 from distributor.dispatch.ports import OutputLog
-from distributor.errors import DistributorError, FailedPrecondition, InvalidArgument, PermissionDenied, Unavailable
+from distributor.errors import (
+    DistributorError,
+    FailedPrecondition,
+    InvalidArgument,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+)
 from distributor.identity.permissions import MESSAGES, check_permitted
 from distributor.observability.outage import WAIT_AFTER_FAILURE_SECONDS
 from distributor.tasks import first_of
@@ -93,6 +101,7 @@ class SessionServices(NamedTuple):
     limits: DashboardLimits
     output: OutputLog
     notes: AuditNotes = NO_NOTES
+    users: UserLimits = UNLIMITED
 
 
 async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
@@ -100,7 +109,8 @@ async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
     try:
         try:
             async with asyncio.timeout(services.limits.connect_seconds) as limit:
-                connect, credential = await _authenticate(peer, services)
+                with _limited(services, peer), services.users.stranger(peer.address):
+                    connect, credential = await _authenticate(peer, services)
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -108,9 +118,20 @@ async def serve_dashboard(peer: Peer, services: SessionServices) -> None:
             raise CloseConnection(POLICY, f"no dashboard:connect within {seconds:g} s") from error
         outbox = DashboardOutbox(services.limits.queue_messages, services.limits.queue_bytes)
         dashboard = Dashboard(secrets.token_hex(8), credential, outbox)
-        await DashboardSession(peer, dashboard, services).run(connect)
+        with _limited(services, peer, credential.caller.subject), services.users.dashboard(credential.caller):
+            await DashboardSession(peer, dashboard, services).run(connect)
     except PeerGone:
         return
+
+
+@contextmanager
+def _limited(services: SessionServices, peer: Peer, user: str = "") -> Iterator[None]:
+    """Close a connection that exceeds a limit, with the code that says to return later."""
+    try:
+        yield
+    except ResourceExhausted as error:
+        services.notes.refused(error, "dashboard:connect", user, peer.address)
+        raise CloseConnection(TRY_LATER, error.message) from error
 
 
 async def _authenticate(peer: Peer, services: SessionServices) -> tuple[requests.Connect, Credential]:
@@ -129,6 +150,8 @@ async def _authenticate(peer: Peer, services: SessionServices) -> tuple[requests
         request = requests.parse(fields)
     except Unavailable as error:
         raise CloseConnection(TRY_LATER, error.message) from error
+    except ResourceExhausted:
+        raise
     except DistributorError as error:
         services.notes.refused(error, "dashboard:connect", address=peer.address)
         raise CloseConnection(POLICY, error.message) from error
@@ -252,6 +275,7 @@ class DashboardSession:
             fields = requests.fields_of(text)
             type_ = requests.type_of(fields)
             request_id = requests.request_id_of(fields)
+            self._services.users.check_message(self._dashboard.caller, type_)
             check_permitted(self._dashboard.credential.caller, requests.need_of(fields), type_)
             requests.check_values(fields, text)
             request = requests.parse(fields)

@@ -60,7 +60,8 @@ class WebSession:
         token = session_token(request, self._listed)
         signs_in = {"signsIn": self._mint is not None and is_from_this_machine(request)}
         try:
-            return JSONResponse((_document(self._credentials.of_token(token)) if token else _NOBODY) | signs_in)
+            user = _document(self._credentials.of_token(token, address_of(request))) if token else _NOBODY
+            return JSONResponse(user | signs_in)
         except Unauthenticated as error:
             self._notes.refused(error, PATH, address=address_of(request))
             return JSONResponse(_NOBODY | signs_in | {"problem": error.message})

@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 from pydantic import Field, JsonValue
 from pydantic_settings import SettingsConfigDict
 
+from distributor.settings.bridge_limits import BridgeLimitSettings
 from distributor.settings.bridge_tls import BridgeTls
 from distributor.settings.connection_limits import HttpLimitSettings
 from distributor.settings.tokens import TokenSettings
@@ -24,7 +25,7 @@ from distributor.settings.values import (
 _EMPTY: Final[dict[str, JsonValue]] = {"shown_default": "empty"}
 
 
-class BridgeSettings(BridgeTls, TokenSettings, ValkeyTls, HttpLimitSettings):
+class BridgeSettings(BridgeTls, TokenSettings, ValkeyTls, HttpLimitSettings, BridgeLimitSettings):
     """Settings chosen by the operator of a bridge."""
 
     table: ClassVar[str] = "bridge"

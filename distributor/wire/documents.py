@@ -180,8 +180,16 @@ def gap_document(gap: OutputGap) -> Document:
 
 
 def error_document(error: DistributorError) -> Document:
-    """An error that refused a request."""
-    return {"code": error.code, "reason": error.reason, "field": error.field or None, "message": error.message}
+    """An error that refused a request; `retryAfterSeconds` only if waiting helps."""
+    document: Document = {
+        "code": error.code,
+        "reason": error.reason,
+        "field": error.field or None,
+        "message": error.message,
+    }
+    if error.retry_after_seconds is not None:
+        document["retryAfterSeconds"] = round(error.retry_after_seconds, 3)
+    return document
 
 
 def reason_document(reason: Reason) -> Document | None:

@@ -100,6 +100,12 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
     },
     "bridge": {
         "http_request_timeout": "test_a_request_takes_bounded_time_to_arrive",
+        "failed_credentials_rate": "test_forged_tokens_at_a_bridge_are_not_checked_after_too_many",
+        "failed_credentials_burst": "test_forged_tokens_at_a_bridge_are_not_checked_after_too_many",
+        "user_connections": "test_a_user_has_only_so_many_dashboards",
+        "user_message_rate": "test_a_user_that_sends_too_fast_is_told_when_to_go_on",
+        "user_message_burst": "test_a_user_that_sends_too_fast_is_told_when_to_go_on",
+        "address_connections": "test_an_address_has_only_so_many_connections_of_strangers",
         "max_http_body_bytes": "test_the_body_of_a_request_is_limited_as_set",
         "listen": "test_a_bridge_that_restarts_tells_that_it_goes_and_loses_nothing",
         "server": "test_a_server_that_stops_and_returns_is_reported",

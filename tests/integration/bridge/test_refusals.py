@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -21,6 +22,7 @@ from tests.support.protocol_schema import types_of
 from tests.support.running_bridge import READ, TOKEN_KEY, WRITE, RunningBridge, running_bridge
 from tests.support.running_server import RunningServer
 from tests.support.token_issuer import RULES, claims
+from tests.support.waiting import eventually
 
 
 def token(key: str = TOKEN_KEY, audience: str = RULES.audience, **changes: Any) -> str:
@@ -126,6 +128,84 @@ async def test_more_dashboards_than_the_limit(server: RunningServer) -> None:
             assert (await third.until_closed())[0] == 1013
         async with bridge.dashboard() as again:
             await again.settled()
+
+
+async def test_a_user_has_only_so_many_dashboards(server: RunningServer) -> None:
+    async with running_bridge(server, user_connections=2) as bridge:
+        async with bridge.dashboard(), bridge.dashboard(), bridge.stranger() as third:
+            await third.say("dashboard:connect", token=bridge.token())
+            assert await third.until_closed() == (
+                1013,
+                "the limit of 2 connections of alice (user_connections) is reached",
+            )
+            async with bridge.stranger() as other:
+                await other.connect(bridge.token(subject="bob"))
+
+        async def admitted() -> bool:
+            async with bridge.stranger() as again:
+                await again.say("dashboard:connect", token=bridge.token())
+                await again.until(lambda: bool(again.messages) or again.closed is not None)
+                return bool(again.messages)
+
+        assert await eventually(admitted)
+
+
+async def test_an_address_has_only_so_many_connections_of_strangers(server: RunningServer) -> None:
+    async with (
+        running_bridge(server, address_connections=2, connect_timeout=60.0) as bridge,
+        AsyncExitStack() as connections,
+    ):
+        for _ in range(3):
+            # Those that are known do not count.
+            await connections.enter_async_context(bridge.dashboard())
+        three = [await connections.enter_async_context(bridge.stranger()) for _ in range(3)]
+
+        async def refused() -> list[tuple[int, str]]:
+            return [one.closed for one in three if one.closed is not None]
+
+        reason = "the limit of 2 connections of this address (address_connections) is reached"
+        assert await eventually(refused) == [(1013, reason)]
+
+
+async def test_a_user_that_sends_too_fast_is_told_when_to_go_on(server: RunningServer) -> None:
+    async with (
+        running_bridge(server, user_message_rate=0.01, user_message_burst=2_000.0) as bridge,
+        bridge.dashboard() as one,
+        bridge.dashboard() as two,
+    ):
+        for number in range(70):
+            await (one if number % 2 else two).say("ping", requestId=f"ping {number}")
+        await one.until(lambda: len(one.of("pong", "error")) == 35)
+        await two.until(lambda: len(two.of("pong", "error")) == 35)
+        refused = [*one.of("error"), *two.of("error")]
+        reasons = {(error["code"], error["reason"]) for error in refused}
+        assert reasons == {("RESOURCE_EXHAUSTED", "MESSAGE_RATE_EXCEEDED")}
+        assert len(refused) == 50, "on all connections together"
+        assert all(0 < error["retryAfterSeconds"] <= 100 for error in refused)
+        answer = await bridge.get("/api/agents", bridge.token())
+        assert (answer.status, answer.json()["error"]["reason"]) == (429, "MESSAGE_RATE_EXCEEDED")
+        assert 0 < int(answer.headers["Retry-After"]) <= 100
+        # What ends an overload does not wait for its end.
+        answered = await one.refused("command:interrupt", commandId="0198c5f0-0000-7000-8000-000000000000")
+        assert answered["code"] == "NOT_FOUND"
+        assert (await bridge.get("/api/agents", bridge.token(subject="bob"))).status == 200
+
+
+async def test_forged_tokens_at_a_bridge_are_not_checked_after_too_many(server: RunningServer) -> None:
+    async with running_bridge(server, failed_credentials_rate=0.01, failed_credentials_burst=2) as bridge:
+        known = bridge.token()
+        statuses = [(await bridge.get("/api/agents", token)).status for token in (known, "x", "y", "z", known)]
+        assert statuses == [200, 401, 401, 429, 200]
+        answer = await bridge.get("/api/agents", bridge.token())
+        assert answer.json()["error"]["reason"] == "TOO_MANY_FAILED_CREDENTIALS"
+        assert 0 < int(answer.headers["Retry-After"]) <= 100
+        async with bridge.stranger() as dashboard:
+            await dashboard.say("dashboard:connect", token=bridge.token())
+            code, reason = await dashboard.until_closed()
+        assert code == 1013
+        assert "failed_credentials_rate" in reason
+        async with bridge.stranger() as dashboard:
+            await dashboard.connect(known)
 
 
 async def test_a_message_of_a_mebibyte_passes_and_no_more(bridge: RunningBridge) -> None:
