@@ -29,7 +29,7 @@ function filters({ route: { query } }) {
     field("actor", "Actor", query.actor),
     field("agent", "Agent", query.agent),
     field("command", "Command", query.command),
-    field("type", "Type, such as agent.", query.type),
+    field("type", "Type", query.type, "such as agent."),
     outcome(query.outcome),
     time("since", "Since", query.since),
     time("until", "Until", query.until),
@@ -37,13 +37,13 @@ function filters({ route: { query } }) {
   );
 }
 
-/** @param {string} name @param {string} label @param {string} [value] */
-const field = (name, label, value = "") =>
+/** @param {string} name @param {string} label @param {string} [value] @param {string} [placeholder] */
+const field = (name, label, value = "", placeholder = "any") =>
   h(
     "div",
     { class: "field" },
     h("label", { for: `audit-${name}` }, label),
-    h("input", { id: `audit-${name}`, name, value, spellcheck: false, autocomplete: "off" }),
+    h("input", { id: `audit-${name}`, name, value, placeholder, spellcheck: false, autocomplete: "off" }),
   );
 
 /** @param {string} [value] */
