@@ -95,6 +95,17 @@ def test_the_image_runs_as_nobody_and_installs_only_by_hash() -> None:
     assert all("--require-hashes" in install or "--no-deps /wheel" in install for install in installs)
 
 
+@pytest.mark.parametrize("file", ["README.md", "docs/security.md", "docs/operations.md"])
+def test_instructions_install_only_by_hash(file: str) -> None:
+    """What has no hash is the wheel that one has built, without anything that it depends on."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    steps = [step for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL) for step in re.split(r"&&|\n", block)]
+    installs = [step for step in steps if re.search(r"pip install ", step)]
+    assert installs or file == "docs/operations.md"
+    for install in installs:
+        assert "--require-hashes --" in install or re.search(r"--no-deps \S*command_distributor-\S+\.whl", install)
+
+
 @pytest.mark.parametrize("file", ["requirements.txt", "deploy/build-requirements.txt"])
 def test_requirements_are_pinned_as_tested_and_have_hashes(file: str) -> None:
     """`scripts/hash_requirements.sh` writes them."""
