@@ -124,14 +124,20 @@ class Cluster:
 
     @asynccontextmanager
     async def bridge(self) -> AsyncIterator[Bridge]:
-        """Run a bridge with default settings inside the context."""
+        """Run a bridge inside the context, with default settings but for limits of one user."""
         key, now = secrets.token_hex(), int(time.time())
         process = Child(
             "bridge",
             self._folder,
             str(ROOT / "cmd" / "websocket_bridge.py"),
             *("--listen", "127.0.0.1:0", "--server", self.address, "--log-format", "json"),
-            environment={"DISTRIBUTOR_BRIDGE_VALKEY_URL": self._valkey.url, "DISTRIBUTOR_BRIDGE_TOKEN_KEY": key},
+            environment={
+                "DISTRIBUTOR_BRIDGE_VALKEY_URL": self._valkey.url,
+                "DISTRIBUTOR_BRIDGE_TOKEN_KEY": key,
+                # All dashboards are of one user at one address.
+                "DISTRIBUTOR_BRIDGE_USER_CONNECTIONS": "10000",
+                "DISTRIBUTOR_BRIDGE_ADDRESS_CONNECTIONS": "10000",
+            },
         )
         new = NewToken(CallerKind.USER, "bench", now, now + TOKEN_SECONDS, [Role.VIEWER])
         token = mint(shared_key(key), TokenRules(), new)

@@ -11,7 +11,7 @@ class BridgeLimitSettings(CredentialLimitSettings):
     """Limits per user, and per address until the user is known. Each bridge counts for itself."""
 
     user_connections: int = Field(
-        50, ge=1, le=100_000, description="Maximum number of connected dashboards of one user."
+        100, ge=1, le=100_000, description="Maximum number of connected dashboards of one user."
     )
     user_message_rate: float = Field(
         200.0,
@@ -28,7 +28,7 @@ class BridgeLimitSettings(CredentialLimitSettings):
         description="Seconds of `user_message_rate` that a user may use at once.",
     )
     address_connections: int = Field(
-        100,
+        200,
         ge=1,
         le=100_000,
         description="Maximum number of WebSocket connections from one address that have not sent a valid "

@@ -68,6 +68,9 @@ async def world(folder: Path) -> AsyncIterator[World]:
                 DISTRIBUTOR_TOKEN_KEY=key,
                 DISTRIBUTOR_AUDIT_KEY_FILE=str(folder / "audit.key"),
                 DISTRIBUTOR_POLICY_FILE=str(folder / "policy.toml"),
+                # What is refused early would not be fuzzed further in.
+                DISTRIBUTOR_AGENT_CONNECTS="0",
+                DISTRIBUTOR_FAILED_CREDENTIALS_RATE="0",
             )
         )
         grpc_address = json.loads(await server.line('"event": "serving"'))["grpc"]
@@ -77,6 +80,8 @@ async def world(folder: Path) -> AsyncIterator[World]:
                 f"--valkey-url={valkey.url}",
                 DISTRIBUTOR_BRIDGE_TOKEN_KEY=key,
                 DISTRIBUTOR_BRIDGE_SERVER_TOKEN=token("bridge", CallerKind.SERVICE, "delegate"),
+                DISTRIBUTOR_BRIDGE_FAILED_CREDENTIALS_RATE="0",
+                DISTRIBUTOR_BRIDGE_USER_MESSAGE_RATE="0",
             )
         )
         url = json.loads(await bridge.line('"event": "serving dashboards"'))["url"]

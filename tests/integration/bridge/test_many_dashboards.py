@@ -42,7 +42,9 @@ async def test_a_hundred_commands_of_ten_dashboards_find_their_way_back(
 async def test_one_of_many_that_never_reads_delays_nobody_and_is_parted_from(
     server: RunningServer, valkey_url: str
 ) -> None:
-    async with running_bridge(server, slow_close=0.5) as bridge, AsyncExitStack() as stack:
+    # All are of one user at one address.
+    many: dict[str, Any] = {"user_connections": 2 * DASHBOARDS, "address_connections": 2 * DASHBOARDS}
+    async with running_bridge(server, slow_close=0.5, **many) as bridge, AsyncExitStack() as stack:
         agent = await stack.enter_async_context(server.agent("agent123", capacity=100))
         await stack.enter_async_context(background(agent.beat(5.0, credit=100)))
         chatty = await _chatty_command(server, agent, valkey_url)
