@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from distributor.errors import ResourceExhausted
 from distributor.identity.caller import Caller
+from distributor.model.recent_peers import RecentPeers
 from distributor.model.token_bucket import TokenBucket
 from distributor.settings.caller_limits import CallerLimitSettings
 
 MAX_CALLERS: Final = 10_000
-"""Callers that are remembered. One that is forgotten begins again with full buckets."""
+"""Callers without a stream that are remembered. One that is forgotten begins again with full buckets."""
 STREAM_RETRY_SECONDS: Final = 1.0
 
 
-class _Usage:
-    """What one caller uses."""
+class _Buckets(NamedTuple):
+    """What one caller may still do; None for any number."""
 
-    __slots__ = ("calls", "commands", "streams")
-
-    def __init__(self, calls: TokenBucket | None, commands: TokenBucket | None) -> None:
-        self.calls = calls
-        self.commands = commands
-        self.streams = 0
+    calls: TokenBucket | None
+    commands: TokenBucket | None
 
 
 class CallerLimits:
@@ -41,15 +37,14 @@ class CallerLimits:
         """`clock` is in seconds."""
         self._settings = settings
         self._clock = clock
-        self._max_callers = max_callers
-        self._usage: OrderedDict[str, _Usage] = OrderedDict()
+        self._callers = RecentPeers(self._buckets, max_callers)
 
     def __len__(self) -> int:
-        return len(self._usage)
+        return len(self._callers)
 
     def check_call(self, caller: Caller, address: str) -> None:
         """Count a call. Raises ResourceExhausted beyond `caller_call_rate`."""
-        bucket = self._of(caller, address).calls
+        bucket = self._callers.of(_key(caller, address)).calls
         wait = bucket.take(1, self._clock()) if bucket else 0.0
         if wait:
             raise ResourceExhausted(
@@ -61,7 +56,7 @@ class CallerLimits:
 
     def check_commands(self, caller: Caller, address: str, count: int) -> None:
         """Count commands to queue. Raises ResourceExhausted beyond `caller_command_rate`; then none may be queued."""
-        bucket = self._of(caller, address).commands
+        bucket = self._callers.of(_key(caller, address)).commands
         wait = bucket.take(count, self._clock()) if bucket else 0.0
         if wait:
             raise ResourceExhausted(
@@ -74,43 +69,28 @@ class CallerLimits:
     @contextmanager
     def stream(self, caller: Caller, address: str) -> Iterator[None]:
         """Count an open stream. Raises ResourceExhausted beyond `caller_streams`."""
-        usage = self._of(caller, address)
-        if usage.streams >= self._settings.caller_streams:
+        key = _key(caller, address)
+        streams = self._callers.streams(key)
+        if streams >= self._settings.caller_streams:
             raise ResourceExhausted(
-                f"{_name(caller)} has {usage.streams:,} watches open, the limit (caller_streams)",
+                f"{_name(caller)} has {streams:,} watches open, the limit (caller_streams)",
                 reason="TOO_MANY_STREAMS",
                 retry_after_seconds=STREAM_RETRY_SECONDS,
             )
-        usage.streams += 1
-        try:
+        with self._callers.stream(key):
             yield
-        finally:
-            usage.streams -= 1
 
-    def _of(self, caller: Caller, address: str) -> _Usage:
-        key = caller.principal if caller.known else f"address:{address}"
-        usage = self._usage.get(key)
-        if usage is None:
-            usage = self._usage[key] = self._new()
-            if len(self._usage) > self._max_callers:
-                self._forget_one()
-        self._usage.move_to_end(key)
-        return usage
-
-    def _new(self) -> _Usage:
+    def _buckets(self) -> _Buckets:
         settings = self._settings
         calls, commands = (
             TokenBucket(rate, max(1.0, rate * settings.caller_burst), self._clock()) if rate else None
             for rate in (settings.caller_call_rate, settings.caller_command_rate)
         )
-        return _Usage(calls, commands)
+        return _Buckets(calls, commands)
 
-    def _forget_one(self) -> None:
-        """Forget the caller without open streams that called least recently."""
-        for key, usage in self._usage.items():
-            if not usage.streams:
-                del self._usage[key]
-                return
+
+def _key(caller: Caller, address: str) -> str:
+    return caller.principal if caller.known else f"address:{address}"
 
 
 def _name(caller: Caller) -> str:

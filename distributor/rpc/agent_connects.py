@@ -1,30 +1,20 @@
-"""Limits how often, and how many times at once, one agent connects: before its Hello, and before it uses up for all."""
+"""Limits how often one agent connects and how many streams it has, before its Hello and before limits of all agents."""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from distributor.errors import ResourceExhausted
+from distributor.model.recent_peers import RecentPeers
 from distributor.model.token_bucket import TokenBucket
 from distributor.settings.agent_limits import AgentLimitSettings
 
 MAX_AGENTS: Final = 20_000
-"""Agents that are remembered. One that is forgotten begins again with a full bucket."""
+"""Agents without a stream that are remembered. One that is forgotten begins again with a full bucket."""
 STREAMS_RETRY_SECONDS: Final = 10.0
-
-
-class _Connects:
-    """What one agent uses."""
-
-    __slots__ = ("bucket", "streams")
-
-    def __init__(self, bucket: TokenBucket | None) -> None:
-        self.bucket = bucket
-        self.streams = 0
 
 
 class AgentConnects:
@@ -39,8 +29,7 @@ class AgentConnects:
         """`clock` is in seconds."""
         self._settings = settings
         self._clock = clock
-        self._max_agents = max_agents
-        self._agents: OrderedDict[str, _Connects] = OrderedDict()
+        self._agents = RecentPeers(self._bucket, max_agents)
 
     def __len__(self) -> int:
         return len(self._agents)
@@ -48,14 +37,14 @@ class AgentConnects:
     @contextmanager
     def stream(self, agent_id: str) -> Iterator[None]:
         """Count an open stream. Raises ResourceExhausted beyond `agent_connects` and `agent_streams`."""
-        agent = self._of(agent_id)
-        if agent.streams >= self._settings.agent_streams:
+        bucket, streams = self._agents.of(agent_id), self._agents.streams(agent_id)
+        if streams >= self._settings.agent_streams:
             raise ResourceExhausted(
-                f"agent '{agent_id}' has {agent.streams:,} streams open, the limit (agent_streams)",
+                f"agent '{agent_id}' has {streams:,} streams open, the limit (agent_streams)",
                 reason="TOO_MANY_AGENT_STREAMS",
                 retry_after_seconds=STREAMS_RETRY_SECONDS,
             )
-        wait = agent.bucket.take(1, self._clock()) if agent.bucket is not None else 0.0
+        wait = bucket.take(1, self._clock()) if bucket is not None else 0.0
         if wait:
             raise ResourceExhausted(
                 f"agent '{agent_id}' connects more than {self._settings.agent_connects:,} times a minute, the limit "
@@ -63,26 +52,9 @@ class AgentConnects:
                 reason="CONNECTS_TOO_OFTEN",
                 retry_after_seconds=wait,
             )
-        agent.streams += 1
-        try:
+        with self._agents.stream(agent_id):
             yield
-        finally:
-            agent.streams -= 1
 
-    def _of(self, agent_id: str) -> _Connects:
-        agent = self._agents.get(agent_id)
-        if agent is None:
-            per_minute = self._settings.agent_connects
-            bucket = TokenBucket(per_minute / 60, per_minute, self._clock()) if per_minute else None
-            agent = self._agents[agent_id] = _Connects(bucket)
-            if len(self._agents) > self._max_agents:
-                self._forget_one()
-        self._agents.move_to_end(agent_id)
-        return agent
-
-    def _forget_one(self) -> None:
-        """Forget the agent that connected least recently, and has no stream open."""
-        for agent_id, agent in self._agents.items():
-            if not agent.streams:
-                del self._agents[agent_id]
-                return
+    def _bucket(self) -> TokenBucket | None:
+        per_minute = self._settings.agent_connects
+        return TokenBucket(per_minute / 60, per_minute, self._clock()) if per_minute else None

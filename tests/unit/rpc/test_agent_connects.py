@@ -63,6 +63,25 @@ def test_only_so_many_agents_are_remembered_and_those_with_streams_stay() -> Non
     with world.connects.stream("here"), world.connects.stream("here"):
         for number in range(100):
             world.connect(f"agent{number}")
-        assert len(world.connects) == 3
+        assert len(world.connects) == 1 + 3
         with pytest.raises(ResourceExhausted), world.connects.stream("here"):
             raise AssertionError("one too many")
+
+
+def test_any_number_of_agents_may_have_streams() -> None:
+    world = World(max_agents=3, agent_connects=0)
+    with ExitStack() as streams:
+        for number in range(10):
+            streams.enter_context(world.connects.stream(f"agent{number}"))
+        assert len(world.connects) == 10
+    world.connect("another")
+    assert len(world.connects) == 3
+
+
+def test_those_with_streams_displace_no_agent_that_connects_too_often() -> None:
+    world = World(max_agents=3, agent_connects=1)
+    with ExitStack() as streams:
+        for number in range(10):
+            streams.enter_context(world.connects.stream(f"agent{number}"))
+        assert [world.connect("a"), world.connect("b")] == [None, None]
+        assert world.connect("a") == 60.0
