@@ -129,6 +129,7 @@ class ServerProcess:
                 lambda token_id: parts.revocations.is_revoked(token_id),
                 lambda agent_id, issued: parts.revocations.list.is_agent_token_revoked(agent_id, issued),
                 lambda name, issued: parts.revocations.list.is_service_revoked(name, issued),
+                lambda agent_id, generation: parts.revocations.list.is_certificate_revoked(agent_id, generation),
             ),
             lambda service: parts.policy.services.get(service),
         )

@@ -66,7 +66,7 @@ class Authenticator:
     ) -> None:
         """Without a verifier, no token counts. `services` returns what a service with a certificate may do.
 
-        `revoked` is asked for certificates of services; for tokens, the verifier does. `attempts` limits how many
+        `revoked` is asked for certificates; for tokens, the verifier asks. `attempts` limits how many
         tokens are checked in vain.
         """
         self._attempts = attempts
@@ -114,6 +114,9 @@ class Authenticator:
     def _by_certificate(self, identity: PeerIdentity, address: str) -> Caller:
         name, expires = identity.peer.name, identity.expires
         if identity.peer.kind is PeerKind.AGENT:
+            if self._revoked.certificate(name, identity.generation):
+                # The same as for a stream that ends for it: agents know this reason.
+                raise Unauthenticated("the credentials have been revoked", reason="CREDENTIALS_REVOKED")
             labels = identity.labels
             return Caller(CallerKind.AGENT, name, grants=NOTHING, address=address, expires=expires, labels=labels)
         access = self._services(name) or NO_ACCESS

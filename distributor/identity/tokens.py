@@ -84,11 +84,14 @@ class NewToken(NamedTuple):
 
 
 class Revoked(NamedTuple):
-    """What is revoked: tokens by their id; what an agent or a service was issued up to some time, in seconds."""
+    """What is revoked: tokens by their id; what an agent or a service was issued up to some time, in seconds; an
+    agent's certificates up to some enrolment.
+    """
 
     token_id: Callable[[str], bool] = lambda _: False
     agent: Callable[[str, float], bool] = lambda _, __: False
     service: Callable[[str, float], bool] = lambda _, __: False
+    certificate: Callable[[str, int], bool] = lambda _, __: False
 
 
 NOTHING_REVOKED: Final = Revoked()

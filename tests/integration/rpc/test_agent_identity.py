@@ -14,7 +14,9 @@ import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2
 from structlog.testing import capture_logs
 
 from distributor.dispatch.revocations import LOOK_INTERVAL_SECONDS
@@ -22,7 +24,7 @@ from distributor.identity.certificates import identity_of
 from distributor.identity.private_keys import new_key, private_key, private_pem
 from distributor.identity.renewal_proof import sign_renewal
 from distributor.identity.signing_requests import signing_request
-from distributor.v1 import credentials_pb2
+from distributor.v1 import credentials_pb2, identity_pb2
 from distributor.v1 import enrolment_pb2 as pb
 from distributor.v1.agent_gateway_pb2 import CertificateReply, ConnectRequest
 from distributor.wire.status_details import details_of, unpacked
@@ -53,7 +55,19 @@ async def server(valkey_url: str, maker: CertificateMaker, tmp_path: Path) -> As
 
 
 def reason(agent: WireAgent) -> str:
-    return str(unpacked(details_of(agent.trailing), error_details_pb2.ErrorInfo()).reason)
+    return reason_of(agent.trailing)
+
+
+def reason_of(trailing: Any) -> str:
+    return str(unpacked(details_of(trailing), error_details_pb2.ErrorInfo()).reason)
+
+
+async def first_answer(channel: grpc.aio.Channel, method: str, request: Message) -> None:
+    """Call a method with any number of responses, and leave after the first one."""
+    call = channel.unary_stream(method, request_serializer=type(request).SerializeToString)(request)
+    async for _ in call:
+        break
+    call.cancel()
 
 
 async def revoke(server: IssuingServer, agent_id: str) -> None:
@@ -150,6 +164,27 @@ async def test_a_revoked_agent_is_cut_on_every_replica(
                 assert await again.ended() is grpc.StatusCode.UNAUTHENTICATED
         await bystander.heartbeat()
     assert LOOK_INTERVAL_SECONDS <= 5, "two looks within the 10 s that are promised"
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("/grpc.health.v1.Health/Watch", health_pb2.HealthCheckRequest()),
+        ("/distributor.v1.IdentityService/WhoAmI", identity_pb2.WhoAmIRequest()),
+    ],
+    ids=lambda value: value.rpartition("/")[2] if isinstance(value, str) else "",
+)
+async def test_a_revoked_agent_may_call_nothing(
+    server: IssuingServer, maker: CertificateMaker, method: str, request_: Message
+) -> None:
+    async with server.channel(maker.agent("press-7")) as channel, server.channel(maker.agent("press-8")) as other:
+        await first_answer(channel, method, request_)
+        await revoke(server, "press-7")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await first_answer(channel, method, request_)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert reason_of(refused.value.trailing_metadata()) == "CREDENTIALS_REVOKED"
+        await first_answer(other, method, request_)
 
 
 async def test_a_revocation_survives_a_restart_and_can_be_undone(

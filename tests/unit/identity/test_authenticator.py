@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from distributor.identity.grants import Grant, Grants
 from distributor.identity.roles import NO_ROLES, Role
 from distributor.identity.service_access import ServiceAccess
 from distributor.identity.token_keys import key_ring
-from distributor.identity.tokens import TokenVerifier
+from distributor.identity.tokens import Revoked, TokenVerifier
 from distributor.wire.client_address import CLIENT_ADDRESS
 from tests.support.certificates import CertificateMaker
 from tests.support.token_issuer import KEY, RULES, signed
@@ -79,6 +80,16 @@ async def test_a_certificate_says_who_calls() -> None:
     service = await who(identity="service/reports")
     assert service is not None
     assert (service.kind, service.roles, service.grants) == (CallerKind.SERVICE, *SERVICES["reports"])
+
+
+async def test_a_revoked_certificate_of_an_agent_does_not_count() -> None:
+    revoked = Revoked(certificate=lambda agent_id, generation: (agent_id, generation) == ("web-1", 0))
+    authenticator = Authenticator(None, of_certificate, SERVICES.get, revoked)
+    with pytest.raises(Unauthenticated) as refused:
+        await authenticator.caller((), lambda: {"identity": [b"agent", b"web-1"]}, "10.0.0.7")
+    assert refused.value.reason == "CREDENTIALS_REVOKED"
+    for others in ({"identity": [b"agent", b"web-2"]}, {"identity": [b"service", b"web-1"]}):
+        assert await authenticator.caller((), partial(dict, others), "10.0.0.7") is not None
 
 
 async def test_labels_of_an_agent_come_from_its_credential() -> None:
