@@ -32,6 +32,4 @@ class CallerLimitSettings(SettingsGroup):
         description="Maximum number of unfinished commands that a caller has queued, on all servers together; 0 for "
         "any number. Control commands are not refused for it. Not applied while authentication is off.",
     )
-    caller_streams: int = Field(
-        1_000, ge=1, le=100_000, description="Maximum number of watches that a caller has open."
-    )
+    caller_streams: int = Field(500, ge=1, le=100_000, description="Maximum number of watches that a caller has open.")

@@ -150,7 +150,10 @@ class ServerSettings(
     max_watchers: int = Field(1_000, ge=1, le=100_000, description="Maximum number of concurrent watch calls.")
 
     max_calls: int = Field(
-        2_000, ge=1, le=100_000, description="Maximum number of concurrent calls, watch calls included."
+        2_000,
+        ge=1,
+        le=100_000,
+        description="Maximum number of concurrent calls, watch calls included. One caller may make half of them.",
     )
     max_agents: int = Field(20_000, ge=1, le=1_000_000, description="Maximum number of attached agents.")
     attach_rate: int = Field(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
 from distributor.dispatch.revocations import Revocations
 from distributor.observability.metrics import Metrics
-from distributor.rpc.interceptors.admission import EXEMPT, CallLimit
+from distributor.rpc.interceptors.admission import EXEMPT, MAX_URGENT_CALLS, URGENT, CallLimit
 from distributor.rpc.interceptors.audit import CallAudit
 from distributor.rpc.interceptors.authentication import Door, Doors, later
 from distributor.rpc.interceptors.errors import abort
@@ -42,6 +42,7 @@ class CallInterceptor(Interceptor):
         self._max_metadata_bytes = max_metadata_bytes
         self._metrics = metrics
         self._limit = limit
+        self._urgent = CallLimit(MAX_URGENT_CALLS)
         self._doors = doors
         self._audit = audit
         self._guard = guard if guard is not None else CallGuard(Revocations())
@@ -54,7 +55,7 @@ class CallInterceptor(Interceptor):
         return wrapped._replace(request_deserializer=later(handler.request_deserializer))
 
     def wrap_unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        metrics, limit, door = self._metrics, self._limit_of(method), self._door_of(method)
+        metrics, limited, door = self._metrics, self._limit_of(method), self._door_of(method)
         audit, max_metadata_bytes = self._audit, self._max_metadata_bytes
 
         async def call(request: Any, context: Context) -> Any:
@@ -67,7 +68,7 @@ class CallInterceptor(Interceptor):
                             audit.admitted()
                     if isinstance(request, Malformed):
                         raise request.error
-                    with limit:
+                    with limited():
                         return await behaviour(request, context)
                 except Exception as error:  # noqa: BLE001 - the caller always gets a status
                     if audit is not None:
@@ -79,7 +80,7 @@ class CallInterceptor(Interceptor):
     def wrap_stream(
         self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]]
     ) -> Callable[..., AsyncGenerator[Any, None]]:
-        metrics, limit, door = self._metrics, self._limit_of(method), self._door_of(method)
+        metrics, limited, door = self._metrics, self._limit_of(method), self._door_of(method)
         audit, max_metadata_bytes, guard = self._audit, self._max_metadata_bytes, self._guard
 
         async def call(request: Any, context: Context) -> AsyncGenerator[Any, None]:
@@ -92,7 +93,7 @@ class CallInterceptor(Interceptor):
                             audit.admitted()
                     if isinstance(request, Malformed):
                         raise request.error
-                    with limit, guard.call() as guarded:
+                    with limited(), guard.call() as guarded:
                         async with aclosing(behaviour(request, context)) as responses:
                             async for response in responses:
                                 if guarded.lapse is not None:
@@ -116,5 +117,7 @@ class CallInterceptor(Interceptor):
     def _door_of(self, method: str) -> Door | None:
         return self._doors.door(method) if self._doors is not None else None
 
-    def _limit_of(self, method: str) -> CallLimit | nullcontext[None]:
-        return nullcontext() if method in EXEMPT else self._limit
+    def _limit_of(self, method: str) -> Callable[[], AbstractContextManager[None]]:
+        if method in EXEMPT:
+            return nullcontext
+        return self._urgent.call if method in URGENT else self._limit.call

@@ -64,7 +64,7 @@ def reason_of(trailing: Any) -> str:
 
 async def first_answer(channel: grpc.aio.Channel, method: str, request: Message) -> None:
     """Call a method with any number of responses, and leave after the first one."""
-    call = channel.unary_stream(method, request_serializer=type(request).SerializeToString)(request)
+    call: Any = channel.unary_stream(method, request_serializer=type(request).SerializeToString)(request)
     async for _ in call:
         break
     call.cancel()

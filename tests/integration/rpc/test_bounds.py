@@ -12,7 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from distributor.identity.caller import Caller, CallerKind
 from distributor.v1 import command_service_pb2 as pb
-from tests.support.known_callers import KnownCallers, credentials_of
+from distributor.v1 import credentials_pb2, emergency_pb2
+from distributor.v1.credentials_pb2_grpc import CredentialServiceStub
+from distributor.v1.emergency_pb2_grpc import EmergencyServiceStub
+from tests.support.known_callers import VIEWER, KnownCallers, credentials_of
 from tests.support.received_errors import error_of, error_of_stream
 from tests.support.running_server import RunningServer, running_server
 from tests.support.waiting import eventually
@@ -88,6 +91,34 @@ async def test_an_agent_that_comes_back_is_let_in_at_the_limit(valkey_url: str) 
             await newer.leave()
         async with server.agent("second"):
             pass
+
+
+async def test_one_caller_leaves_calls_to_the_others(valkey_url: str) -> None:
+    callers = KnownCallers(STOLEN, VIEWER)
+    async with running_server(valkey_url, authenticator=callers, max_calls=4) as server, AsyncExitStack() as stack:
+        health: Any = health_pb2_grpc.HealthStub(server.channel)
+        for _ in range(2):
+            watch = health.Watch(health_pb2.HealthCheckRequest(), metadata=credentials_of(STOLEN))
+            stack.callback(watch.cancel)
+            await watch.read()
+        watch = health.Watch(health_pb2.HealthCheckRequest(), metadata=credentials_of(STOLEN))
+        error = await error_of_stream(watch)
+        assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS")
+        assert error.text == "stolen has 2 calls in progress, half of the limit (max_calls)"
+        assert error.retry_after_seconds
+        await server.commands.ListCommands(pb.ListCommandsRequest(), metadata=credentials_of(VIEWER))
+
+
+async def test_a_stop_and_a_revocation_do_not_wait_for_other_calls(valkey_url: str) -> None:
+    async with running_server(valkey_url, max_calls=1) as server:
+        watch = server.commands.WatchCommands(pb.WatchCommandsRequest())
+        await watch.read()
+        assert (await error_of(server.commands.ListCommands(pb.ListCommandsRequest()))).reason == "TOO_MANY_CALLS"
+        scope = emergency_pb2.StopScope(all=True)
+        await EmergencyServiceStub(server.channel).Stop(emergency_pb2.StopRequest(scope=scope))
+        await EmergencyServiceStub(server.channel).Resume(emergency_pb2.ResumeRequest(all=True))
+        await CredentialServiceStub(server.channel).RevokeAgent(credentials_pb2.RevokeAgentRequest(agent_id="stolen"))
+        watch.cancel()
 
 
 STOLEN, HONEST = Caller(CallerKind.AGENT, "stolen"), Caller(CallerKind.AGENT, "honest")

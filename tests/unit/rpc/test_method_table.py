@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from grpc_health.v1 import health_pb2
 
-from distributor.rpc.interceptors.admission import EXEMPT
+from distributor.rpc.interceptors.admission import EXEMPT, URGENT
 from distributor.rpc.interceptors.compression import COMPRESSED_REQUESTS, COMPRESSED_RESPONSES
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.method_table import MethodTable
-from distributor.v1 import agent_gateway_pb2, command_service_pb2
+from distributor.v1 import agent_gateway_pb2, command_service_pb2, credentials_pb2, emergency_pb2
 from distributor.v1.agent_gateway_pb2_grpc import (
     AgentGatewayServiceServicer,
     add_AgentGatewayServiceServicer_to_server,
@@ -71,11 +71,11 @@ def test_a_method_that_does_not_exist_has_no_handler() -> None:
     assert methods.service(Called("/distributor.v1.AgentGatewayService/NoSuchMethod")) is None
 
 
-@pytest.mark.parametrize("names", [EXEMPT, COMPRESSED_REQUESTS, COMPRESSED_RESPONSES])
+@pytest.mark.parametrize("names", [EXEMPT, URGENT, COMPRESSED_REQUESTS, COMPRESSED_RESPONSES])
 def test_methods_are_named_in_full_as_they_are_served(names: frozenset[str]) -> None:
     served = {
         f"/{service.full_name}/{method.name}"
-        for file in (agent_gateway_pb2, command_service_pb2, health_pb2)
+        for file in (agent_gateway_pb2, command_service_pb2, credentials_pb2, emergency_pb2, health_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
