@@ -110,9 +110,9 @@ def _group(group: type[SettingsGroup]) -> Iterator[str]:
     yield ""
     yield "| setting | default | allowed | meaning |"
     yield "|---|---|---|---|"
-    fields = group.model_json_schema()["properties"].items()
-    # The group's own fields before those that it shares with others.
-    for name, schema in sorted(fields, key=lambda field: field[0] not in group.__annotations__):
+    schemas = group.model_json_schema()["properties"]
+    for name in group.names():
+        schema = schemas[name]
         yield f"| `{name}` | {_default(schema)} | {_allowed(schema)} | {schema['description']} |"
 
 

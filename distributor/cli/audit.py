@@ -14,7 +14,7 @@ from distributor.cli.one_line import OneLineGroup
 from distributor.cli.shared_options import Option, Program, admin_server_options, config_option
 
 _OUTCOMES: Final = ("success", "attempt", "refused", "failed")
-_CONFIG: Final = config_option("a table [client]")
+_CONFIG: Final = config_option("the tables [server] and [client]")
 _OUTPUT: Final = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
 )

@@ -34,7 +34,7 @@ def show_settings(tables: Sequence[str], config: Path | None, *, with_origin: bo
 
 def _lines(settings: SettingsGroup, origins: Mapping[str, str] | None) -> Iterator[str]:
     yield f"[{settings.table}]"
-    for name in type(settings).model_fields:
+    for name in settings.names():
         line = setting_line(name, getattr(settings, name))
         if origins is not None:
             line = f"{line:<{_COMMENT_COLUMN}}  # {origins.get(name, _DEFAULT)}"

@@ -9,7 +9,7 @@ import click
 
 from distributor.cli.shared_options import admin_server_options, config_option
 
-_CONFIG: Final = config_option("a table [client]")
+_CONFIG: Final = config_option("the tables [server] and [client]")
 _OUTPUT: Final = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
 )

@@ -192,7 +192,7 @@ def token(
     click.echo(token_for(token_settings(config, token_key_file), TokenRequest(name, kind=kind, **options)))
 
 
-_ADMIN_CONFIG: Final = config_option("a table [client]")
+_ADMIN_CONFIG: Final = config_option("the tables [server] and [client]")
 _OUTPUT: Final = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
 )

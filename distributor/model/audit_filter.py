@@ -43,13 +43,13 @@ class AuditFilter:
     def checked(self) -> AuditFilter:
         """Return the filter. Raises InvalidField for an unknown type or outcome."""
         if len(self.types) > MAX_TYPES:
-            raise InvalidField("filter.types", "TOO_MANY_AUDIT_TYPES", f"must be at most {MAX_TYPES}")
+            raise InvalidField("filter.types", "TOO_MANY_AUDIT_TYPES", f"at most {MAX_TYPES} types may be given")
         for one in self.types:
             if not any(_is(event, one) for event in AuditEvent):
-                raise InvalidField("filter.types", "UNKNOWN_AUDIT_TYPE", f"has no type '{one[:64]}'")
+                raise InvalidField("filter.types", "UNKNOWN_AUDIT_TYPE", f"there is no type '{one[:64]}' in the audit trail")
         for one in self.outcomes:
             if one not in list(AuditOutcome):
-                raise InvalidField("filter.outcomes", "UNKNOWN_AUDIT_OUTCOME", f"has no outcome '{one[:64]}'")
+                raise InvalidField("filter.outcomes", "UNKNOWN_AUDIT_OUTCOME", f"there is no outcome '{one[:64]}' in the audit trail")
         return self
 
 

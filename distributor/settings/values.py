@@ -26,6 +26,11 @@ class SettingsGroup(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     @classmethod
+    def names(cls) -> list[str]:
+        """The names of its settings: its own before those that it shares with other groups."""
+        return sorted(cls.model_fields, key=lambda name: name not in cls.__annotations__)
+
+    @classmethod
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:

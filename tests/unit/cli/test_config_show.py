@@ -27,6 +27,12 @@ def test_every_setting_of_every_group_is_shown() -> None:
             assert f"\n{name} = " in table or f"\n# {name} is not set" in table
 
 
+def test_settings_of_the_group_itself_come_first() -> None:
+    names = [line.removeprefix("# ").split()[0] for line in shown("server").output.splitlines()[1:]]
+    assert names[:2] == ["valkey_url", "listen"]
+    assert names.index("reflection") < names.index("agent_connects")
+
+
 def test_what_is_shown_is_a_settings_file_that_means_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTRIBUTOR_AGENT_LABELS", "site=hall 3,line=2")
     monkeypatch.setenv("DISTRIBUTOR_AGENT_ALLOWED_PROGRAMS", "a,b")
