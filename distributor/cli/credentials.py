@@ -17,6 +17,7 @@ from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.tables import short_time
 from distributor.cli.token import seconds_of
 from distributor.client.credential_client import CredentialClient
+from distributor.model.enrolment import is_pattern
 from distributor.model.revocation import Revocation
 from distributor.wire.documents import time_text
 
@@ -43,7 +44,7 @@ def make_token(agents: str, labels: Sequence[str], uses: int, expires_in: str) -
             serves = "once" if uses == 1 else f"{uses:,} times"
             screen.message(
                 f"token {token.token_id} serves {serves} until {time_text(token.expires_ms)}; on the host:\n"
-                "command-agent enrol --server HOST:PORT < the token"
+                f"{enrol_command(agents)}"
             )
             screen.text(token.text)
         else:
@@ -52,6 +53,12 @@ def make_token(agents: str, labels: Sequence[str], uses: int, expires_in: str) -
         return ExitCode.SUCCESS
 
     return make
+
+
+def enrol_command(agents: str) -> str:
+    """The command that enrols an agent: the id is that of its host unless given, which the token may not admit."""
+    agent_id = "ID" if is_pattern(agents) else agents
+    return f"command-agent enrol --agent {agent_id} --server HOST:PORT < TOKEN"
 
 
 class Revoked(NamedTuple):

@@ -59,8 +59,8 @@ def admin_server_options(command: Program) -> Program:
         click.option(
             "--server",
             metavar="HOST:PORT[,…]",
-            help="The server or servers to call. [default: that of this machine if its key for tokens can be read, else "
-            "that of the current context, else 127.0.0.1:50051]",
+            help="The server or servers to call. [default: that of this machine if its key for tokens can be read, "
+            "else that of the current context, else 127.0.0.1:50051]",
         ),
         click.option(
             "--context",

@@ -46,12 +46,20 @@ class AuditFilter:
             raise InvalidField("filter.types", "TOO_MANY_AUDIT_TYPES", f"at most {MAX_TYPES} types may be given")
         for one in self.types:
             if not any(_is(event, one) for event in AuditEvent):
-                raise InvalidField("filter.types", "UNKNOWN_AUDIT_TYPE", f"there is no type '{one[:64]}' in the audit trail")
+                raise InvalidField(
+                    "filter.types", "UNKNOWN_AUDIT_TYPE", f"there is no type '{one[:64]}' in the audit trail"
+                )
         for one in self.outcomes:
             if one not in list(AuditOutcome):
-                raise InvalidField("filter.outcomes", "UNKNOWN_AUDIT_OUTCOME", f"there is no outcome '{one[:64]}' in the audit trail")
+                raise InvalidField(
+                    "filter.outcomes", "UNKNOWN_AUDIT_OUTCOME", f"there is no outcome '{one[:64]}' in the audit trail"
+                )
         return self
 
 
 def _is(event: AuditEvent, wanted: str) -> bool:
     return event == wanted or (wanted.endswith(".") and event.startswith(wanted))
+
+
+def _unknown(field: str, reason: str, what: str) -> InvalidField:
+    return InvalidField(field, reason, f"there is no {what} in the audit trail")
