@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from starlette.responses import JSONResponse, Response
 
 from distributor.errors import DistributorError
 from distributor.wire.documents import error_document
+from distributor.wire.http_refusal import refusal_headers
 
 _HTTP_CODES: Final = {
     "INVALID_ARGUMENT": 400,
@@ -26,8 +26,4 @@ def error_response(error: DistributorError) -> Response:
     """The error document as a response."""
     document = error_document(error)
     document["field"] = _FIELDS.get(error.field, document["field"])
-    headers = {"WWW-Authenticate": "Bearer"} if error.code == "UNAUTHENTICATED" else {}
-    if error.retry_after_seconds is not None:
-        # Whole seconds (RFC 9110, section 10.2.3), and not 0.
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
-    return JSONResponse({"error": document}, _HTTP_CODES.get(error.code, 500), headers)
+    return JSONResponse({"error": document}, _HTTP_CODES.get(error.code, 500), refusal_headers(error))

@@ -22,6 +22,7 @@ from distributor.observability.http_protocol import DEFAULT_LIMITS, HttpLimits, 
 from distributor.wire.certificate_files import CertificateFiles
 from distributor.wire.http_context import http_server_context
 from distributor.wire.http_credentials import PEER_CERTIFICATE, HttpCredentials
+from distributor.wire.http_refusal import refusal_headers
 from distributor.wire.listening import listening_socket
 
 Check = Callable[[], str | None]
@@ -85,7 +86,7 @@ def _credentials(request: Request) -> HttpCredentials:
 
 def _refusal(error: DistributorError) -> Response:
     status = _STATUSES.get(type(error), 401)
-    return PlainTextResponse(f"{error.message}\n", status, {"WWW-Authenticate": "Bearer", **_NOT_CACHED})
+    return PlainTextResponse(f"{error.message}\n", status, refusal_headers(error) | _NOT_CACHED)
 
 
 class HttpEndpoint:

@@ -199,6 +199,9 @@ async def test_forged_tokens_at_a_bridge_are_not_checked_after_too_many(server: 
         answer = await bridge.get("/api/agents", bridge.token())
         assert answer.json()["error"]["reason"] == "TOO_MANY_FAILED_CREDENTIALS"
         assert 0 < int(answer.headers["Retry-After"]) <= 100
+        metrics = await bridge.get("/metrics", bridge.token())
+        assert (metrics.status, "WWW-Authenticate" in metrics.headers) == (429, False)
+        assert 0 < int(metrics.headers["Retry-After"]) <= 100
         async with bridge.stranger() as dashboard:
             await dashboard.say("dashboard:connect", token=bridge.token())
             code, reason = await dashboard.until_closed()
