@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from distributor.errors import ResourceExhausted, Unauthenticated
 from distributor.identity.tokens import Token, TokenVerifier
 from distributor.model.token_bucket import TokenBucket
+from distributor.wire.client_address import network_of
 
 MAX_SOURCES: Final = 10_000
 """Sources of refused credentials that are remembered. One that is forgotten begins again with a full bucket."""
-_NETWORK_BITS: Final = 64
-"""Of an IPv6 address, those that its network decides; a host may choose the others."""
 
 
 class CredentialAttempts:
@@ -50,12 +48,15 @@ class CredentialAttempts:
         try:
             return verifier.verify(token)
         except Unauthenticated:
-            self.failed(source)
+            # Hosts behind one address come back again and again with tokens that have expired, or whose key was
+            # removed. These must not keep out their neighbours.
+            if not verifier.refuses_unchecked(token):
+                self.failed(source)
             raise
 
     def check(self, source: str) -> None:
         """Raise ResourceExhausted if nothing more of this source is to be checked now."""
-        bucket = self._buckets.get(_network_of(source))
+        bucket = self._buckets.get(network_of(source))
         wait = bucket.wait(1, self._clock()) if bucket is not None else 0.0
         if wait:
             raise ResourceExhausted(
@@ -68,7 +69,7 @@ class CredentialAttempts:
         """Count a credential that does not verify."""
         if not self._rate:
             return
-        key, now = _network_of(source), self._clock()
+        key, now = network_of(source), self._clock()
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = TokenBucket(self._rate, self._burst, now)
@@ -79,15 +80,3 @@ class CredentialAttempts:
 
 
 UNLIMITED: Final = CredentialAttempts(0.0, 1.0)
-
-
-def _network_of(source: str) -> str:
-    try:
-        address = ip_address(source)
-    except ValueError:
-        return source
-    if not isinstance(address, IPv6Address):
-        return source
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return f"{int(address) >> _NETWORK_BITS:x}/{_NETWORK_BITS}"

@@ -6,6 +6,7 @@ that a verifier must understand (`crit`) are refused, since none is defined here
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import time
@@ -30,8 +31,8 @@ MAX_TOKEN_ID_CHARACTERS: Final = 128
 MAX_EXPIRES: Final = 253_402_300_799
 """The end of the year 9999."""
 LEEWAY_SECONDS: Final = 5.0
-MAX_REMEMBERED: Final = 1_024
-"""Verified tokens remembered, to check the signature of a caller's token once."""
+MAX_REMEMBERED: Final = 20_480
+"""Tokens remembered, to check the signature of a caller's token once: as many as agents, and some more."""
 AGENT_ROLE: Final = "agent"
 _ROLES: Final = {
     **{role.value: role for role in Role},
@@ -116,7 +117,7 @@ class TokenVerifier:
         self.rules = rules
         self.revoked = revoked
         self.refresh = refresh
-        self._verified: dict[str, Token] = {}
+        self._verified: dict[bytes, Token] = {}
         self._fingerprints = frozenset(map(fingerprint, keys.keys))
 
     @property
@@ -137,7 +138,18 @@ class TokenVerifier:
 
     def remembers(self, token: str) -> bool:
         """Whether the signature of a token was verified before with the keys in use."""
-        return token in self._verified
+        return _digest(token) in self._verified
+
+    def refuses_unchecked(self, token: str) -> bool:
+        """Whether a token that does not count costs no check of a signature: it names no key in use, or is remembered,
+        as those are that were valid once.
+        """
+        if self.remembers(token):
+            return True
+        try:
+            return not self._keys.candidates(*_header(token))
+        except Unauthenticated:
+            return False
 
     def verify(self, token: str, now: float | None = None) -> Token:
         """Verify a token. The message of an error never contains the token.
@@ -145,14 +157,14 @@ class TokenVerifier:
         Raises Unauthenticated with the reason; Unavailable if its key may be among those being fetched.
         """
         now = time.time() if now is None else now
-        known = self._verified.get(token)
+        digest = _digest(token)
+        known = self._verified.get(digest)
         if known is None:
             known = self._checked(token, now)
             if len(self._verified) >= MAX_REMEMBERED:
                 del self._verified[next(iter(self._verified))]
-            self._verified[token] = known
+            self._verified[digest] = known
         if now >= known.expires + self.rules.leeway_seconds:
-            self._verified.pop(token, None)
             raise refused("the token has expired", "TOKEN_EXPIRED")
         if self._is_revoked(known):
             raise refused("the token is revoked", "TOKEN_REVOKED")
@@ -220,6 +232,11 @@ def refused(message: str, reason: str = "TOKEN_REFUSED") -> Unauthenticated:
     return Unauthenticated(message, reason=reason, field="token")
 
 
+def _digest(token: str) -> bytes:
+    """What stands for a token in memory: shorter than most, and no secret."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
 def _header(token: str) -> tuple[str, str]:
     """The algorithm and key id of a token; the id is empty if it names none."""
     try:
@@ -272,12 +289,10 @@ def _token_of(claims: Mapping[str, Any], key: str, rules: TokenRules, now: float
 
 
 def _checked_times(claims: Mapping[str, Any], now: float, leeway: float) -> tuple[float, float]:
-    """When the token was issued and when it expires, in seconds since the epoch."""
+    """When the token was issued and when it expires, in seconds since the epoch. It may have expired."""
     issued, expires = _time(claims, "iat"), _time(claims, "exp")
     if expires > MAX_EXPIRES:
         raise refused("the token expires after the year 9999")
-    if now >= expires + leeway:
-        raise refused("the token has expired", "TOKEN_EXPIRED")
     if issued > now + leeway:
         raise refused("the token is issued in the future")
     if claims.get("nbf") is not None and _time(claims, "nbf") > now + leeway:

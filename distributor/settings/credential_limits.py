@@ -16,7 +16,7 @@ class CredentialLimitSettings(SettingsGroup):
         le=1_000_000.0,
         allow_inf_nan=False,
         description="Credentials that do not verify, per second and address. Beyond it, only those that were verified "
-        "before are accepted from there. 0 for any number.",
+        "before are accepted from there. Not those that have expired, or name no key in use. 0 for any number.",
     )
     failed_credentials_burst: int = Field(
         100, ge=1, le=1_000_000, description="Credentials that do not verify that an address may send at once."

@@ -1,14 +1,16 @@
-"""The address of a user, which a service that calls on the user's behalf forwards."""
+"""Addresses of callers: their forms, and that of a user, which a service that calls on the user's behalf forwards."""
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 CLIENT_ADDRESS: Final = "distributor-client-address"
 """Metadata with the IP address from which the user reached the service. Only with `distributor-on-behalf-of`."""
 _MAX_CHARACTERS: Final = 45
 """Of an IPv6 address that ends in an IPv4 address."""
+_NETWORK_BITS: Final = 64
+"""Of an IPv6 address, those that its network decides; a host may choose the others."""
 
 
 def ip_address_text(text: str) -> str:
@@ -23,3 +25,16 @@ def ip_address_text(text: str) -> str:
     except ValueError:
         return ""
     return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def network_of(source: str) -> str:
+    """Return what one host cannot choose of its address, to count by it; other texts as they are."""
+    try:
+        address = ip_address(source)
+    except ValueError:
+        return source
+    if not isinstance(address, IPv6Address):
+        return source
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{int(address) >> _NETWORK_BITS:x}/{_NETWORK_BITS}"

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import jwt
 import pytest
 
 from distributor.errors import ResourceExhausted, Unauthenticated
 from distributor.identity.credential_attempts import CredentialAttempts
 from distributor.identity.token_keys import key_ring
-from distributor.identity.tokens import TokenVerifier
-from tests.support.token_issuer import KEY, RULES, signed
+from distributor.identity.tokens import MAX_REMEMBERED, TokenVerifier
+from distributor.settings import ServerSettings
+from tests.support.token_issuer import KEY, RULES, claims, signed
 
 
 class CountingVerifier(TokenVerifier):
@@ -68,6 +70,30 @@ def test_tokens_that_verify_cost_nothing() -> None:
     world = World()
     assert {world.verify(signed(), "192.0.2.7") for _ in range(50)} == {"OK"}
     assert len(world.attempts) == 0
+
+
+def test_expired_tokens_of_many_hosts_at_an_address_keep_out_no_valid_one() -> None:
+    world = World()
+    expired = [signed(sub=f"agent-{n}", exp=1) for n in range(20)]
+    for _ in range(3):
+        assert {world.verify(token, "192.0.2.7") for token in expired} == {"UNAUTHENTICATED"}
+    assert world.verify(signed(), "192.0.2.7") == "OK"
+
+
+def test_tokens_that_name_a_key_removed_since_keep_out_no_valid_one() -> None:
+    world = World()
+    replaced = [jwt.encode(claims(), "x" * 32, headers={"kid": f"removed {n}"}) for n in range(20)]
+    assert {world.verify(token, "192.0.2.7") for token in replaced} == {"UNAUTHENTICATED"}
+    assert world.verify(signed(), "192.0.2.7") == "OK"
+
+
+def test_as_many_tokens_as_agents_are_remembered() -> None:
+    assert ServerSettings().max_agents <= MAX_REMEMBERED
+    world = World()
+    known = [signed(sub=f"agent-{n}") for n in range(2_000)]
+    for _ in range(2):
+        assert {world.verify(token, "192.0.2.7") for token in known} == {"OK"}
+        world.flood("192.0.2.7")
 
 
 def test_zero_is_no_limit() -> None:
