@@ -272,7 +272,7 @@ class DashboardSession:
     async def _answer(self, text: str) -> None:
         request_id = type_ = ""
         try:
-            fields = requests.fields_of(text)
+            fields = self._fields_of(text)
             type_ = requests.type_of(fields)
             request_id = requests.request_id_of(fields)
             self._services.users.check_message(self._dashboard.caller, type_)
@@ -287,6 +287,14 @@ class DashboardSession:
         except DistributorError as error:
             self._note_refusal(error, type_)
             self._dashboard.send(messages.error(error, request_id))
+
+    def _fields_of(self, text: str) -> Mapping[str, Any]:
+        try:
+            return requests.fields_of(text)
+        except DistributorError:
+            # What cannot be read counts as well.
+            self._services.users.check_message(self._dashboard.caller)
+            raise
 
     def _note_refusal(self, error: DistributorError, type_: str) -> None:
         """Note a refusal by this bridge. The server records its own."""

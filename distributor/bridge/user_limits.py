@@ -12,12 +12,13 @@ from distributor.errors import ResourceExhausted
 from distributor.identity.caller import Caller
 from distributor.model.token_bucket import TokenBucket
 from distributor.settings.bridge_limits import BridgeLimitSettings
+from distributor.wire.client_address import network_of
 
 MAX_USERS: Final = 10_000
 """Users whose messages are counted. One that is forgotten begins again with a full bucket."""
 CONNECTIONS_RETRY_SECONDS: Final = 10.0
-UNLIMITED_TYPES: Final = frozenset({"command:interrupt", "emergency:stop", "emergency:resume"})
-"""Messages that end an overload must not wait for its end."""
+URGENT_TYPES: Final = frozenset({"command:interrupt", "emergency:stop", "emergency:resume"})
+"""Messages that end an overload must not wait for its end: they are counted apart from all others."""
 
 
 class UserLimits:
@@ -36,7 +37,7 @@ class UserLimits:
         self._settings = settings
         self._clock = clock
         self._max_users = max_users
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[tuple[str, bool], TokenBucket] = OrderedDict()
         self._dashboards: Counter[str] = Counter()
         self._strangers: Counter[str] = Counter()
 
@@ -46,9 +47,9 @@ class UserLimits:
     def check_message(self, caller: Caller, type_: str = "") -> None:
         """Count a message or request. Raises ResourceExhausted beyond `user_message_rate`."""
         rate = self._settings.user_message_rate
-        if not rate or type_ in UNLIMITED_TYPES:
+        if not rate:
             return
-        now, user = self._clock(), caller.principal
+        now, user = self._clock(), (caller.principal, type_ in URGENT_TYPES)
         bucket = self._buckets.get(user)
         if bucket is None:
             bucket = TokenBucket(rate, max(1.0, rate * self._settings.user_message_burst), now)
@@ -76,7 +77,10 @@ class UserLimits:
     def stranger(self, address: str) -> Iterator[None]:
         """Count a connection whose user is not known. Raises ResourceExhausted beyond `address_connections`."""
         with self._counted(
-            self._strangers, address, self._settings.address_connections, "this address (address_connections)"
+            self._strangers,
+            network_of(address),
+            self._settings.address_connections,
+            "this address (address_connections)",
         ):
             yield
 

@@ -191,6 +191,19 @@ async def test_a_user_that_sends_too_fast_is_told_when_to_go_on(server: RunningS
         assert (await bridge.get("/api/agents", bridge.token(subject="bob"))).status == 200
 
 
+async def test_messages_that_cannot_be_read_count_too(server: RunningServer) -> None:
+    async with (
+        running_bridge(server, user_message_rate=0.01, user_message_burst=300.0) as bridge,
+        bridge.dashboard() as dashboard,
+    ):
+        for _ in range(5):
+            await dashboard.socket.send("{")
+        await dashboard.until(lambda: len(dashboard.of("error")) == 5)
+        reasons = [error["reason"] for error in dashboard.of("error")]
+        assert reasons[3:] == ["MESSAGE_RATE_EXCEEDED"] * 2
+        assert "MESSAGE_RATE_EXCEEDED" not in reasons[:2]
+
+
 async def test_forged_tokens_at_a_bridge_are_not_checked_after_too_many(server: RunningServer) -> None:
     async with running_bridge(server, failed_credentials_rate=0.01, failed_credentials_burst=2) as bridge:
         known = bridge.token()

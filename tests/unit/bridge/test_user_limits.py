@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from distributor.bridge.user_limits import CONNECTIONS_RETRY_SECONDS, UNLIMITED, UNLIMITED_TYPES, UserLimits
+from distributor.bridge.user_limits import CONNECTIONS_RETRY_SECONDS, UNLIMITED, URGENT_TYPES, UserLimits
 from distributor.errors import ResourceExhausted
 from distributor.identity.caller import Caller, CallerKind
 from distributor.settings.bridge_limits import BridgeLimitSettings
@@ -37,11 +37,28 @@ def test_messages_of_a_user_beyond_the_rate_wait_and_those_of_others_do_not() ->
     assert [world.wait(ALICE), world.wait(ALICE)] == [0.0, 0.5]
 
 
-def test_what_ends_an_overload_is_not_counted() -> None:
-    world = World(user_message_rate=1, user_message_burst=1.0)
-    world.wait(ALICE)
-    assert {world.wait(ALICE, type_) for type_ in UNLIMITED_TYPES for _ in range(10)} == {0.0}
+def test_what_ends_an_overload_is_counted_apart() -> None:
+    world = World(user_message_rate=1, user_message_burst=3.0)
+    assert [world.wait(ALICE) for _ in range(4)] == [0.0] * 3 + [1.0]
+    assert {world.wait(ALICE, type_) for type_ in URGENT_TYPES} == {0.0}
     assert world.wait(ALICE, "command:request") == 1.0
+
+
+def test_a_flood_of_what_ends_an_overload_waits_too() -> None:
+    for type_ in URGENT_TYPES:
+        world = World(user_message_rate=1, user_message_burst=5.0)
+        assert [world.wait(ALICE, type_) for _ in range(6)] == [0.0] * 5 + [1.0]
+        assert world.wait(ALICE, "command:request") == 0.0
+        assert world.wait(BOB, type_) == 0.0
+
+
+def test_the_addresses_of_one_ipv6_network_are_one() -> None:
+    limits = World(address_connections=1).limits
+    with limits.stranger("2001:db8::1"):
+        with pytest.raises(ResourceExhausted), limits.stranger("2001:db8::2:1"):
+            raise AssertionError("the same network")
+        with limits.stranger("2001:db8:0:1::1"):
+            pass
 
 
 def test_zero_is_any_number_of_messages() -> None:
