@@ -47,14 +47,13 @@ class CredentialCheck:
         """The credential of a token sent from `address`. Raises like `CredentialAttempts.verify`."""
         return Credential(caller_of(self._attempts.verify(self._verifier, token, address), address), token)
 
-    def is_revoked(self, caller: Caller) -> bool:
-        """Whether a token of the caller, or the key that signed it, does not count any more."""
+    def lapse_of(self, caller: Caller) -> str:
+        """Why the token of a connected caller is no longer accepted, its expiry aside; empty if it is."""
         if not all(map(self._verifier.accepts_key, caller.basis.keys)):
-            return True
+            return "the key that signed the token is no longer accepted"
         revoked = self._verifier.revoked
-        if caller.kind is CallerKind.SERVICE and revoked.service(caller.subject, caller.basis.issued):
-            return True
-        return any(map(revoked.token_id, caller.token_ids))
+        of_service = caller.kind is CallerKind.SERVICE and revoked.service(caller.subject, caller.basis.issued)
+        return "the token is revoked" if of_service or any(map(revoked.token_id, caller.token_ids)) else ""
 
     def of_request(self, connection: HTTPConnection) -> Credential:
         """The credential of a request: of its `Authorization` header, or of its session. Raises like `of_token`."""

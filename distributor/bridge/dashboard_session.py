@@ -252,8 +252,8 @@ class DashboardSession:
                 remaining = caller.expires + self._services.credentials.leeway_seconds - time.time()
             if remaining <= 0:
                 raise CloseConnection(POLICY, "the token has expired")
-            if self._services.credentials.is_revoked(caller):
-                raise CloseConnection(POLICY, "the token is revoked")
+            if lapse := self._services.credentials.lapse_of(caller):
+                raise CloseConnection(POLICY, lapse)
             await asyncio.sleep(min(remaining, REVOCATION_CHECK_SECONDS))
 
     # The reader

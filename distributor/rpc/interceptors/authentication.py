@@ -41,7 +41,7 @@ class Door:
 
     def __init__(self, authenticator: Authenticator, method: str, need: Need) -> None:
         self._authenticator = authenticator
-        self._method = method
+        self._name = method.rpartition("/")[2]
         self._need = need
 
     async def admit(self, request: Any, context: Context) -> Any:
@@ -52,7 +52,7 @@ class Door:
             if caller is not None:
                 # Before the check, so that a refusal is recorded with its caller.
                 set_current_caller(caller)
-            check_permitted(caller, self._need, self._method)
+            check_permitted(caller, self._need, self._name)
         return request.parse(request.data) if isinstance(request, Unparsed) else request
 
 

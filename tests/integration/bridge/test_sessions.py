@@ -227,7 +227,10 @@ async def test_a_removed_key_ends_the_connections_of_its_tokens(
         verifier = bridge.process.parts.keys.verifier
         assert verifier.accepts_key(key)
         monkeypatch.setattr(verifier, "accepts_key", lambda one: one != key)
-        assert await dashboard.until_closed(PATIENCE_SECONDS) == (1008, "the token is revoked")
+        assert await dashboard.until_closed(PATIENCE_SECONDS) == (
+            1008,
+            "the key that signed the token is no longer accepted",
+        )
 
 
 async def test_a_token_revoked_at_the_server_is_refused_and_ends_its_connection(
