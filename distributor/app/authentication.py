@@ -21,7 +21,7 @@ class Authentication:
         self._services = services
         self._revoked = revoked
         self.attempts = CredentialAttempts(settings.failed_credentials_rate, settings.failed_credentials_burst)
-        """Limits the credentials that are checked in vain."""
+        """Limits failed credentials per address."""
         self._required = _required_for_metrics(settings)
         self.keys = TokenKeys(settings, revoked) if settings.verifies_tokens else None
         self.authenticator = self._authenticator(settings) if settings.authenticates else None
@@ -32,7 +32,7 @@ class Authentication:
         return MetricsDoor(self.authenticator, self._required, record) if self.authenticator is not None else None
 
     def standing(self, credential: Credential) -> Lapse | None:
-        """Why a credential that is neither revoked nor expired does not count as it did when it was accepted."""
+        """Why a credential that is neither revoked nor expired has lapsed; None if it has not."""
         if self.keys is not None and not all(map(self.keys.verifier.accepts_key, credential.keys)):
             return Lapse.KEY_REMOVED
         if credential.access is not None and credential.access != (self._services(credential.service) or NO_ACCESS):

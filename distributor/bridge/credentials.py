@@ -35,7 +35,7 @@ class CredentialCheck:
     ) -> None:
         """`listed_origins` are other origins, by name, whose pages may use the session of this bridge's page.
 
-        `attempts` limits how many tokens of an address are checked in vain.
+        `attempts` limits failed tokens per address.
         """
         self._attempts = attempts
         self._verifier = verifier

@@ -330,7 +330,7 @@ class DashboardSession:
                 )
 
     def _renew(self, request: requests.Renew) -> None:
-        """Go on with a new token of the same caller. Raises Unauthenticated and PermissionDenied."""
+        """Continue with a new token of the same caller. Raises Unauthenticated and PermissionDenied."""
         before = self._dashboard.caller
         credential = self._services.credentials.of_token(request.token, self._peer.address)
         caller = credential.caller

@@ -194,7 +194,7 @@ class AuditRecorder:
                 await self._append([])
 
     def filled(self, part: float) -> None:
-        """Note how full the trail is, from 0 to 1: from some point on, nobody may fill the rest alone."""
+        """Note how full the trail is, from 0 to 1, which decides whether shares apply."""
         self._folding.shares.filled(part)
 
     def prune(self, prune: Prune) -> None:

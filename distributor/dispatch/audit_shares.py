@@ -1,4 +1,4 @@
-"""Shares of the audit trail, so that nobody's rows displace those of others. Pure: `now` is an argument."""
+"""Limits each actor to a share of the audit trail, to keep the rows of others. Pure: `now` is an argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ends what callers have begun once their credentials do not count any more."""
+"""Ends streams and calls whose credentials have lapsed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOOK_INTERVAL_SECONDS: Final = 2.0
 
 
 class Lapse(StrEnum):
-    """Why a credential does not count any more."""
+    """Why a credential no longer counts."""
 
     REVOKED = "revoked"
     EXPIRED = "expired"
@@ -88,7 +88,7 @@ class Revocations:
         return self.list.is_token_revoked(token_id)
 
     def check(self, credential: Credential) -> None:
-        """Raise the error of the lapse if the credential does not count any more."""
+        """Raise the error of the lapse if the credential has lapsed."""
         lapse = self._lapse(credential, time.time())
         if lapse is not None:
             raise lapse.error()

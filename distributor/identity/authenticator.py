@@ -66,8 +66,7 @@ class Authenticator:
     ) -> None:
         """Without a verifier, no token counts. `services` returns what a service with a certificate may do.
 
-        `revoked` is asked for certificates; for tokens, the verifier asks. `attempts` limits how many
-        tokens are checked in vain.
+        `revoked` is for certificates; the verifier checks tokens itself. `attempts` limits failed tokens per address.
         """
         self._attempts = attempts
         self._verifier = verifier

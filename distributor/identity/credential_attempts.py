@@ -1,4 +1,4 @@
-"""Limits how many credentials are checked in vain for one address, as each check of a signature costs time."""
+"""Limits failed credentials per address, since each check of a signature costs time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SOURCES: Final = 10_000
 
 
 class CredentialAttempts:
-    """Refuses to check credentials of a source that has sent too many that do not verify. Memory is bounded.
+    """Refuses unchecked the credentials of a source with too many failed ones. Memory is bounded.
 
     A source is an address, or a caller that has proved itself and forwards credentials of others. Tokens whose last
     check is remembered count whatever else comes from their address, which may be that of many hosts.

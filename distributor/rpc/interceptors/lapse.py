@@ -13,7 +13,7 @@ from distributor.rpc.current_caller import current_caller
 from distributor.rpc.interceptors.wrapping import Context, Handler
 
 GUARDS_ITSELF: Final = frozenset({"/distributor.v1.AgentGatewayService/Connect"})
-"""Ends its streams by itself: with the status last, after what an agent must still be sent."""
+"""Ends its own streams, with the status after the last messages to the agent."""
 LONG_CALLS: Final = frozenset({"/distributor.v1.AuditService/VerifyAudit"})
 """Unary calls that may take longer than a revocation needs to take effect. All others answer within seconds."""
 
