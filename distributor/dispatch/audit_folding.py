@@ -28,11 +28,15 @@ class FoldingRate:
 
 OF_A_CALLER: Final = FoldingRate()
 """For each kind of event of each known caller."""
+OF_A_DELEGATE: Final = FoldingRate(1_000.0, 200.0)
+"""For each kind of event of each bridge, with all users that it calls for: it names them, and could invent some."""
 OF_ALL: Final = FoldingRate(1_000.0, 1.0)
 """For each kind of event of everything that has no known caller: unknown ones, agents, and the server's own doing."""
 OF_STRANGERS: Final = FoldingRate(1_000.0, 0.01)
 """For each kind of refusal of these: with its summaries, less than a fifth of a million rows in 30 days."""
 
+_ALL_USERS: Final = "\0"
+"""No subject, as these are printable."""
 _Key = tuple[AuditEvent, str, str, str]
 
 
@@ -159,12 +163,26 @@ class AuditFolding:
     def _admits(self, entry: AuditEntry, now: float) -> bool:
         actor = entry.actor
         stranger = _of_stranger(entry)
+        buckets = [self._bucket(key, rate, now) for key, rate in self._rates(entry, stranger=stranger)]
+        if any(bucket.tokens < 1 for bucket in buckets) or not (stranger or self.shares.admits(actor, now)):
+            return False
+        for bucket in buckets:
+            bucket.tokens -= 1
+        return True
+
+    def _rates(self, entry: AuditEntry, *, stranger: bool) -> list[tuple[_Key, FoldingRate]]:
+        """The rates that apply to an entry, each with what is counted together."""
+        actor = entry.actor
         if stranger:
-            rate, key = self._strangers, (entry.event, "stranger", "", "")
-        elif actor.kind in ("user", "service"):
-            rate, key = self._caller, (entry.event, actor.kind, actor.subject, actor.on_behalf_of)
-        else:
-            rate, key = self._everyone, (entry.event, "", "", "")
+            return [((entry.event, "stranger", "", ""), self._strangers)]
+        if actor.kind not in ("user", "service"):
+            return [((entry.event, "", "", ""), self._everyone)]
+        own = (entry.event, actor.kind, actor.subject, actor.on_behalf_of), self._caller
+        if not actor.on_behalf_of:
+            return [own]
+        return [own, ((entry.event, actor.kind, actor.subject, _ALL_USERS), OF_A_DELEGATE)]
+
+    def _bucket(self, key: _Key, rate: FoldingRate, now: float) -> _Bucket:
         bucket = self._buckets.pop(key, None) or _Bucket(rate.burst, now)
         # The one used last is at the end.
         self._buckets[key] = bucket
@@ -172,10 +190,7 @@ class AuditFolding:
             del self._buckets[next(iter(self._buckets))]
         bucket.tokens = min(rate.burst, bucket.tokens + (now - bucket.filled_at) * rate.per_second)
         bucket.filled_at = now
-        if bucket.tokens < 1 or not (stranger or self.shares.admits(actor, now)):
-            return False
-        bucket.tokens -= 1
-        return True
+        return bucket
 
     def _summarise(self, entry: AuditEntry, now: float) -> None:
         self.folded += entry.count

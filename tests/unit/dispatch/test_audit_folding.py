@@ -5,10 +5,12 @@ from distributor.dispatch.audit_folding import (
     MAX_BUCKETS,
     MAX_HELD,
     MAX_SUMMARIES,
+    OF_A_DELEGATE,
     SEVERAL,
     AuditFolding,
     FoldingRate,
 )
+from distributor.dispatch.audit_recorder import MAX_WAITING
 from distributor.model.audit_entry import MAX_IDS, SERVER, AuditActor, AuditEntry, AuditEvent, AuditOutcome
 
 ALICE = AuditActor("user", "alice", address="192.0.2.7")
@@ -140,6 +142,20 @@ def test_one_caller_does_not_hide_another() -> None:
     entries = taken(folding)
     assert [entry.command_ids for entry in entries if entry.actor == ALICE] == [("mine",)]
     assert sum(entry.count for entry in entries if entry.actor == BOB) == 50
+
+
+def test_users_that_a_bridge_invents_leave_room_for_what_others_do() -> None:
+    folding = AuditFolding()
+    kinds = (AuditEvent.DASHBOARD_CONNECTED, AuditEvent.COMMAND_READ, AuditEvent.CALLER_REFUSED)
+    for number in range(10_000):
+        invented = AuditActor("service", "bridge", on_behalf_of=f"user {number}", address="192.0.2.9")
+        folding.add(AuditEntry(kinds[number % 3], invented), 0.0)
+    assert len(folding) <= 3 * OF_A_DELEGATE.burst < MAX_WAITING / 2
+    folding.add(AuditEntry(QUEUED, ALICE), 0.0)
+    rows = taken(folding)
+    assert AuditEntry(QUEUED, ALICE) in rows
+    assert sum(row.count for row in rows) == 10_001
+    assert len(rows) < MAX_WAITING / 2
 
 
 def test_the_rate_recovers() -> None:
