@@ -184,7 +184,8 @@ class AgentGateway(AgentGatewayServiceServicer):
             goodbye = await stream.read()
         finally:
             self._registry.remove(stream)
-            self._note(AuditEvent.AGENT_DISCONNECTED, session, hello.peer, "left" if goodbye else "lost")
+            why = stream.end_reason or ("left" if goodbye else "lost")
+            self._note(AuditEvent.AGENT_DISCONNECTED, session, hello.peer, why)
             # Clean up even if the handler is cancelled.
             await asyncio.shield(self._start_cleanup(self._clean_up(stream, goodbye)))
 

@@ -70,6 +70,7 @@ class AgentStream:
         "_renewals",
         "_reports",
         "at_rest",
+        "end_reason",
         "knows_halts",
         "labels",
         "last_checkpoint",
@@ -112,6 +113,8 @@ class AgentStream:
         """Receives what the agent says of its halt."""
         self.renew_certificate: RenewCertificate = no_certificate
         """Answers certificate requests."""
+        self.end_reason: CloseReason | None = None
+        """Why the server ends it; None while it does not."""
         self._certificate_asked_at = -math.inf
         self._packer = packer
         self._outbox = AgentOutbox()
@@ -252,6 +255,7 @@ class AgentStream:
             logger.info("ending the stream of an agent", agent_id=self.session.agent_id, why=close_reason.value)
             # Claim nothing more: commands that cannot be delivered would use up attempts.
             self.session.ending = True
+            self.end_reason = close_reason
             self.writer.end(error)
 
     # The handler

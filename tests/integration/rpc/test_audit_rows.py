@@ -213,6 +213,17 @@ async def test_agents_and_their_commands(server: RunningServer, trail: StoredTra
     assert about(row)[2:] == ("agent123", (), "left")
 
 
+async def test_why_the_server_disconnected_an_agent(server: RunningServer, trail: StoredTrail) -> None:
+    credentials: Any = CredentialServiceStub(server.channel)
+    async with wire_agent(server.address, credentials=credentials_of(AGENT)) as agent:
+        await trail.until(AuditEvent.AGENT_CONNECTED)
+        request = credentials_pb2.RevokeAgentRequest(agent_id="agent123")
+        await credentials.RevokeAgent(request, metadata=credentials_of(ADMIN))
+        assert await agent.ended() is grpc.StatusCode.UNAUTHENTICATED
+    row = await trail.until(AuditEvent.AGENT_DISCONNECTED)
+    assert about(row)[2:] == ("agent123", (), "revoked")
+
+
 async def test_an_emergency_stop_is_written_before_it_is_acted_on(server: RunningServer, trail: StoredTrail) -> None:
     emergency: Any = EmergencyServiceStub(server.channel)
     scope = emergency_pb2.StopScope(selectors=["agent123"])
