@@ -189,7 +189,9 @@ def verdicts_text(verified: VerifiedAudit) -> str:
         lines.append(f"pruned        through {verdicts.pruned_through:,} ({until}), past the retention")
     witnesses = f"{verdicts.witnesses} checkpoints from outside were confirmed"
     if not verdicts.witnesses:
-        witnesses = "none: only the trail itself speaks for its end; give --checkpoint, or let agents connect"
+        witnesses = (
+            "none: only the trail itself shows its end; give --checkpoint (agents send theirs when they connect)"
+        )
     lines.append(f"witnesses     {witnesses}")
     if verdicts.unverifiable:
         lines.append(f"keys          {verdicts.unverifiable:,} findings only say that a key is missing")

@@ -17,7 +17,7 @@ from distributor.cli.sender.screen import Screen
 from distributor.cli.sender.tables import short_time
 from distributor.cli.token import seconds_of
 from distributor.client.credential_client import CredentialClient
-from distributor.model.enrolment import is_pattern
+from distributor.model.enrolment import MAX_TOKEN_LIFETIME_MS, is_pattern
 from distributor.model.revocation import Revocation
 from distributor.wire.documents import time_text
 
@@ -36,7 +36,7 @@ def administer(config: Path | None, server: str | None, output: str, action: Act
 
 def make_token(agents: str, labels: Sequence[str], uses: int, expires_in: str) -> Action:
     """Make a token and print it alone, so that it can be piped to a host."""
-    lifetime, pairs = seconds_of(expires_in), label_pairs(labels)
+    lifetime, pairs = seconds_of(expires_in, MAX_TOKEN_LIFETIME_MS // 86_400_000), label_pairs(labels)
 
     async def make(client: CredentialClient, screen: Screen) -> ExitCode:
         token = await client.enrolment_token(agents, pairs, uses, lifetime)

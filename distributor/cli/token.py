@@ -23,7 +23,7 @@ from distributor.model.labels import credential_labels
 from distributor.settings import load_bridge_settings, load_server_settings
 from distributor.settings.tokens import TokenSettings
 
-MAX_SECONDS: Final = 366 * 86_400
+MAX_DAYS: Final = 366
 _LIFETIME: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -145,12 +145,13 @@ def _own_labels(wanted: TokenRequest) -> Mapping[str, str]:
         raise ConfigurationError(str(error), field="labels") from error
 
 
-def seconds_of(lifetime: str) -> int:
+def seconds_of(lifetime: str, most_days: int = MAX_DAYS) -> int:
     """Convert "90", "90s", "15m", "12h" or "7d" to seconds. Raises ConfigurationError."""
     match = _LIFETIME.fullmatch(lifetime)
     seconds = int(match[1]) * _UNITS[match[2]] if match else 0
-    if not 1 <= seconds <= MAX_SECONDS:
+    if not 1 <= seconds <= most_days * _UNITS["d"]:
         raise ConfigurationError(
-            f"--expires-in must be 1 s to 366 d, such as 90s, 15m, 12h or 7d, not '{lifetime}'", field="expires_in"
+            f"--expires-in must be 1 s to {most_days} d, such as 90s, 15m, 12h or 7d, not '{lifetime}'",
+            field="expires_in",
         )
     return seconds
