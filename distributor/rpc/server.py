@@ -17,6 +17,7 @@ from distributor.rpc.command_servicer import CommandServicer
 from distributor.rpc.credential_servicer import CredentialServicer
 from distributor.rpc.emergency_servicer import EmergencyServicer
 from distributor.rpc.enrolment_servicer import EnrolmentServicer
+from distributor.rpc.health_servicer import HealthServicer
 from distributor.rpc.identity_servicer import IdentityServicer
 from distributor.rpc.interceptors.wrapping import Interceptor
 from distributor.rpc.method_table import MethodTable
@@ -77,7 +78,7 @@ class GrpcServer:
         self._methods = MethodTable(interceptors)
         self._server = grpc.aio.server(handlers=[self._methods], options=server_options(limits))
         self._closing: asyncio.Task[None] | None = None
-        self._health = health.aio.HealthServicer()
+        self._health = HealthServicer()
         self._identity = IdentityServicer(insecure)
         self._methods.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
         if with_reflection:

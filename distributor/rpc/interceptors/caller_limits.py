@@ -13,7 +13,7 @@ from distributor.rpc.interceptors.admission import EXEMPT
 from distributor.rpc.interceptors.wrapping import Context, Interceptor
 from distributor.v1 import command_service_pb2 as pb
 
-_UNLIMITED: Final = ("/distributor.v1.AgentGatewayService/", "/grpc.health.", "/distributor.v1.EmergencyService/")
+_UNLIMITED: Final = ("/distributor.v1.AgentGatewayService/", "/distributor.v1.EmergencyService/")
 """Agents have limits of their own, and calls that end an overload must not wait for its end."""
 
 

@@ -16,12 +16,15 @@ from valkey.asyncio import Valkey
 
 from distributor.rpc.server import SERVICES
 from distributor.store.embedded import EmbeddedValkey
-from tests.support.received_errors import error_of
+from tests.support.received_errors import error_of, error_of_stream
 from tests.support.running_server import COMPLETED, RunningServer, queue_request, running_server
 from tests.support.waiting import PATIENCE_SECONDS, eventually, until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# Its stubs are older than List.
+MESSAGES: Any = health_pb2
+LIST = MESSAGES.HealthListRequest()
 Turn = Callable[[Valkey, Path], Awaitable[None]]
 
 
@@ -192,3 +195,24 @@ async def test_metrics_tell_of_commands_and_calls(server: RunningServer) -> None
         await until(lambda: value("distributor_rpc_seconds_count", method="QueueCommand", code="INVALID_ARGUMENT") > 0)
         assert value("distributor_agents_connected") == 1
         assert value("distributor_stage_seconds_count", stage="started_to_finished") >= 0
+
+
+async def test_all_services_are_listed(valkey_url: str) -> None:
+    async with running_server(valkey_url) as server:
+        # Its stubs do not say that it has methods.
+        stub: Any = health_pb2_grpc.HealthStub(server.channel)
+        answer = await stub.List(LIST)
+        assert set(answer.statuses) == {"", *SERVICES}
+        assert {one.status for one in answer.statuses.values()} == {health_pb2.HealthCheckResponse.SERVING}
+
+
+async def test_lists_and_watches_count_as_calls_of_their_caller(valkey_url: str) -> None:
+    async with running_server(valkey_url, caller_call_rate=1, caller_burst=2.0) as server:
+        stub: Any = health_pb2_grpc.HealthStub(server.channel)
+        for _ in range(2):
+            await stub.List(LIST)
+        error = await error_of(stub.List(LIST))
+        assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "CALL_RATE_EXCEEDED")
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
+        assert (await error_of_stream(watch)).reason == "CALL_RATE_EXCEEDED"
+        await stub.Check(health_pb2.HealthCheckRequest())
