@@ -195,7 +195,16 @@ class AuditRecorder:
 
     def filled(self, part: float) -> None:
         """Note how full the trail is, from 0 to 1, which decides whether shares apply."""
-        self._folding.shares.filled(part)
+        shares = self._folding.shares
+        before = shares.scarce
+        shares.filled(part)
+        if shares.scarce and not before:
+            logger.warning(
+                "the audit trail fills up: each caller has a share, and what exceeds it is summarised",
+                full=round(part, 2),
+            )
+        elif before and not shares.scarce:
+            logger.info("the audit trail has room again: shares no longer apply", full=round(part, 2))
 
     def prune(self, prune: Prune) -> None:
         """Drop segments with the next append."""

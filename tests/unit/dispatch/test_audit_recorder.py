@@ -246,3 +246,14 @@ async def test_what_waits_is_written_before_the_server_ends() -> None:
     with own_logs() as logs:
         await audit.close()
     assert [(line["event"], line["entries"]) for line in logs] == [("the last entries of the audit trail are lost", 1)]
+
+
+def test_the_log_says_once_that_shares_apply_and_that_they_no_longer_do(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    audit = recorder(MemoryAuditLog())
+    for part in (0.1, 0.5, 0.6, 0.2, 0.1):
+        audit.filled(part)
+    assert [line.getMessage().partition(":")[0] for line in caplog.records] == [
+        "the audit trail fills up",
+        "the audit trail has room again",
+    ]
