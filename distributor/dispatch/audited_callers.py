@@ -8,6 +8,7 @@ from typing import Final
 
 from distributor.dispatch.audit_recorder import Audit
 from distributor.errors import DistributorError, PermissionDenied, ResourceExhausted, Unauthenticated
+from distributor.identity.authenticator import REVOKED
 from distributor.identity.caller import Caller, CallerKind
 from distributor.model.audit_entry import AuditActor, AuditEntry, AuditEvent, AuditOutcome
 
@@ -55,7 +56,7 @@ class AuditedCallers:
             return
         reason = error.reason if isinstance(error, DistributorError) else ""
         entry = AuditEntry(event, actor_of(caller, address), AuditOutcome.REFUSED, reason=reason)
-        self._audit.note(entry.with_details(method=what, **via_of(caller)))
+        self._audit.note(entry.with_details(method=what, **via_of(caller), **_revoked_in(error)))
 
 
 def refusal_of(error: Exception) -> AuditEvent | None:
@@ -66,6 +67,12 @@ def refusal_of(error: Exception) -> AuditEvent | None:
 def actor_of(caller: Caller, address: str = "") -> AuditActor:
     """A caller as an actor; `address` is where an unknown one called from."""
     return AuditActor(caller.kind.value, caller.subject, caller.on_behalf_of, caller.address or address)
+
+
+def _revoked_in(error: Exception) -> Mapping[str, str]:
+    """Whose certificate was refused as it is revoked, as details: the caller itself counts as unknown."""
+    whose = error.metadata.get(REVOKED) if isinstance(error, DistributorError) else None
+    return {REVOKED: whose} if whose else {}
 
 
 def via_of(caller: Caller) -> Mapping[str, str]:

@@ -20,6 +20,8 @@ from distributor.wire.client_address import CLIENT_ADDRESS, ip_address_text
 AUTHORIZATION: Final = "authorization"
 ON_BEHALF_OF: Final = "distributor-on-behalf-of"
 """Metadata with the token of the user that a delegate calls for."""
+REVOKED: Final = "revoked"
+"""In the metadata of an error, names the agent or service whose certificate is revoked."""
 _CERTIFICATE: Final = "x509_pem_cert"
 """The property of gRPC's transport with the certificate of a peer, in PEM."""
 
@@ -115,13 +117,13 @@ class Authenticator:
         if identity.peer.kind is PeerKind.AGENT:
             if self._revoked.certificate(name, identity.generation):
                 # The same as for a stream that ends for it: agents know this reason.
-                raise Unauthenticated("the credentials have been revoked", reason="CREDENTIALS_REVOKED")
+                raise _revoked(identity, "the credentials have been revoked", "CREDENTIALS_REVOKED")
             labels = identity.labels
             return Caller(CallerKind.AGENT, name, grants=NOTHING, address=address, expires=expires, labels=labels)
         access = self._services(name) or NO_ACCESS
         basis = Basis(identity.starts, access=access)
         if self._revoked.service(name, identity.starts):
-            raise Unauthenticated("the certificate is revoked", reason="CERTIFICATE_REVOKED")
+            raise _revoked(identity, "the certificate is revoked", "CERTIFICATE_REVOKED")
         return Caller(
             CallerKind.SERVICE, name, access.roles, access.grants, address=address, expires=expires, basis=basis
         )
@@ -146,6 +148,11 @@ class Authenticator:
             expires=min(expiries, default=None),
             basis=delegate.basis._replace(keys=(*delegate.basis.keys, *user.basis.keys)),
         )
+
+
+def _revoked(identity: PeerIdentity, message: str, reason: str) -> Unauthenticated:
+    """The error for a revoked certificate. Its metadata says whose, for the audit trail."""
+    return Unauthenticated(message, reason=reason, metadata={REVOKED: f"{identity.peer.kind}:{identity.peer.name}"})
 
 
 def caller_of(token: Token, address: str) -> Caller:

@@ -101,3 +101,18 @@ async def test_a_renewal_of_an_expired_certificate(
     assert (row.entry.agent_id, row.entry.actor) == ("press-7", PRESS)
     assert row.entry.details == {"generation": 0, "present": "expired"}
     assert len(await trail.rows(AuditEvent.AGENT_RENEWED)) == 1, "once, not once more for the call"
+
+
+@pytest.mark.parametrize("kind", ["agent", "service"])
+async def test_a_refusal_names_whose_certificate_was_revoked(
+    server: IssuingServer, maker: CertificateMaker, trail: StoredTrail, kind: str
+) -> None:
+    revoke_agent = credentials_pb2.RevokeAgentRequest(agent_id="press-7")
+    revoke_service = credentials_pb2.RevokeServiceRequest(service="press-7")
+    await server.credentials.RevokeAgent(revoke_agent, metadata=AS_ADMIN)
+    await server.credentials.RevokeService(revoke_service, metadata=AS_ADMIN)
+    peer = maker.agent("press-7") if kind == "agent" else maker.service("press-7")
+    async with server.stream(peer) as agent:
+        assert await agent.ended() is grpc.StatusCode.UNAUTHENTICATED
+    row = await trail.until(AuditEvent.CALLER_REFUSED)
+    assert row.entry.details == {"method": "Connect", "revoked": f"{kind}:press-7"}
