@@ -6,7 +6,10 @@ import json
 
 from distributor.errors import FailedPrecondition, NotFound
 from distributor.model.revocation import Revocation, RevocationList, RevokedKind
+from distributor.observability.logging import get_logger
 from distributor.store.functions import Functions
+
+logger = get_logger()
 
 
 class ValkeyRevocationStore:
@@ -20,7 +23,8 @@ class ValkeyRevocationStore:
         if int(number) == version:
             return None
         pairs = zip(entries[::2], entries[1::2], strict=True)
-        return RevocationList(int(number), [_revocation(field.decode(), text) for field, text in pairs])
+        read = (_readable(field, text) for field, text in pairs)
+        return RevocationList(int(number), [entry for entry in read if entry is not None])
 
     async def revoke(self, kind: RevokedKind, subject: str, revoked_by: str, reason: str) -> Revocation:
         text = await self._functions.call("revoke", [kind.value, subject, revoked_by, reason])
@@ -40,6 +44,15 @@ class ValkeyRevocationStore:
     async def restore_service(self, name: str) -> None:
         if await self._functions.call("restore_service", [name]) == b"unknown":
             raise NotFound(f"service '{name}' is not revoked", reason="NOT_REVOKED", field="service")
+
+
+def _readable(field: bytes, text: bytes) -> Revocation | None:
+    """An entry; None for one that another version, or somebody else, has written. It must not hide the others."""
+    try:
+        return _revocation(field.decode(), text)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        logger.error("a revocation in Valkey cannot be read and has no effect", entry=repr(field[:200]))
+        return None
 
 
 def _revocation(field: str, text: bytes) -> Revocation:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from distributor.errors import FailedPrecondition, NotFound
 from distributor.model.enrolment import Enrolment, NewEnrolmentToken
 from distributor.model.revocation import RevocationList, RevokedKind
+from distributor.store import keys
 from tests.support.store_world import StoreWorld
 
 
@@ -30,6 +32,22 @@ async def test_the_list_is_read_only_if_it_has_changed(world: StoreWorld) -> Non
     assert (entry.kind, entry.subject, entry.revoked_by) == (RevokedKind.TOKEN, "jti-1", "user:ada")
     assert entry.reason == 'lost "laptop"'
     assert await world.revocations.changed_since(changed.version) is None
+
+
+async def test_an_entry_that_cannot_be_read_hides_no_other(world: StoreWorld) -> None:
+    entry = await world.revocations.revoke(RevokedKind.TOKEN, "jti-1", "user:ada", "")
+    unreadable: dict[str | bytes, str | bytes] = {
+        "agent:press-7": "{",
+        "agent:press-8": "[]",
+        "agent:press-9": '{"revoked_ms": "soon"}',
+        "planet:mars": '{"revoked_ms": 1, "generation": 0, "revoked_by": "", "reason": ""}',
+        b"agent:\xff": b"\xff",
+    }
+    for field, text in unreadable.items():
+        await world.connection.call("HSET", keys.REVOCATIONS, field, text)
+    with capture_logs() as logs:
+        assert list(await the_list(world)) == [entry]
+    assert len([line for line in logs if line["log_level"] == "error"]) == len(unreadable)
 
 
 async def test_a_revoked_agent_can_enrol_again(world: StoreWorld) -> None:
