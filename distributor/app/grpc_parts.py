@@ -28,7 +28,10 @@ def grpc_server(shared: SharedParts, outside: Sequence[Interceptor], authenticat
     """Assemble the server, without services. `outside` run outside our own interceptors."""
     settings = shared.settings
     accepted = ServerLimits(
-        settings.max_message_bytes, settings.max_metadata_bytes, round(settings.handshake_timeout * 1000)
+        settings.max_message_bytes,
+        settings.max_metadata_bytes,
+        round(settings.handshake_timeout * 1000),
+        round(settings.idle_connection_timeout * 1000),
     )
     insecure = insecurities(settings, authenticated=authenticator is not None)
     interceptors = [*outside, _admission(shared, authenticator), *_inside(shared)]

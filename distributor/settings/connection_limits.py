@@ -38,6 +38,11 @@ class GrpcLimitSettings(SettingsGroup):
         allow_inf_nan=False,
         description="Seconds a peer has for the handshakes of TLS and HTTP/2 on a gRPC connection.",
     )
+    idle_connection_timeout: Seconds = Field(
+        600.0,
+        description="Seconds after which a gRPC connection without any call is closed. Clients connect again by "
+        "themselves.",
+    )
     max_metadata_bytes: int = Field(
         16_384,
         ge=MIN_METADATA_BYTES,

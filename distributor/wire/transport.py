@@ -32,6 +32,8 @@ Above gRPC's own limit of 1,000 to 3,000, calls end as CANCELLED: 10,000 agents 
 """
 HANDSHAKE_TIMEOUT_MS: Final = 10_000
 """For a peer to finish the handshakes of TLS and HTTP/2. gRPC's own limit is two minutes."""
+IDLE_TIMEOUT_MS: Final = 600_000
+"""For a connection without calls. Pings do not count; gRPC itself would keep it for ever."""
 MAX_METADATA_BYTES: Final = 16_384
 """Names and values of a call's metadata."""
 _METADATA_OVERHEAD_BYTES: Final = 4_096
@@ -46,6 +48,7 @@ class ServerLimits(NamedTuple):
     message_bytes: int = MAX_MESSAGE_BYTES
     metadata_bytes: int = MAX_METADATA_BYTES
     handshake_ms: int = HANDSHAKE_TIMEOUT_MS
+    idle_ms: int = IDLE_TIMEOUT_MS
 
 
 DEFAULT_LIMITS: Final = ServerLimits()
@@ -91,6 +94,7 @@ def server_options(limits: ServerLimits = DEFAULT_LIMITS) -> Options:
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
         ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),
         ("grpc.server_handshake_timeout_ms", limits.handshake_ms),
+        ("grpc.max_connection_idle_ms", limits.idle_ms),
         ("grpc.max_metadata_size", metadata),
         ("grpc.absolute_max_metadata_size", 2 * metadata),
     ]

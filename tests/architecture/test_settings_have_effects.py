@@ -28,6 +28,7 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "agent_connects": "test_an_agent_that_connects_all_the_time_leaves_the_attach_rate_to_the_others",
         "agent_streams": "test_streams_of_one_agent_without_hello_leave_room_for_the_others",
         "handshake_timeout": "test_a_handshake_takes_bounded_time",
+        "idle_connection_timeout": "test_a_connection_without_calls_is_closed",
         "max_metadata_bytes": "test_metadata_up_to_the_setting_always_arrives",
         "max_message_bytes": "test_a_message_over_the_setting_is_refused",
         "http_request_timeout": "test_http_limits_of_a_server_are_settings",

@@ -108,6 +108,25 @@ async def test_a_handshake_takes_bounded_time(valkey_url: str, sent: bytes) -> N
         await connection.closed()
 
 
+async def test_a_connection_without_calls_is_closed(valkey_url: str) -> None:
+    """Although it answers pings; one that has a call stays, and a client connects again for its next call."""
+    async with (
+        running_server(valkey_url, idle_connection_timeout=0.3) as server,
+        server.agent() as agent,
+        raw_connection(server.address, GREETING) as connection,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        async for received in connection.frames():
+            if received.kind == GOAWAY:
+                break
+        else:
+            raise AssertionError("it ended without a GOAWAY")
+        assert not (await server.agent_info()).HasField("away_since")
+        command_id = await server.queue()
+        await agent.finish((await agent.assigned())[0])
+        assert (await server.result(command_id)).command_id == command_id
+
+
 @pytest.mark.parametrize("limit", [15_360, 65_536])
 async def test_metadata_up_to_the_setting_always_arrives(valkey_url: str, limit: int) -> None:
     """gRPC refuses calls at random above 8 KiB if left alone: those of a bridge with two large tokens."""

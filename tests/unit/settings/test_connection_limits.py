@@ -16,6 +16,7 @@ def test_the_defaults_are_those_of_the_transport() -> None:
     assert settings.max_message_bytes == transport.MAX_MESSAGE_BYTES
     assert settings.max_metadata_bytes == transport.MAX_METADATA_BYTES
     assert settings.handshake_timeout * 1000 == transport.HANDSHAKE_TIMEOUT_MS
+    assert settings.idle_connection_timeout * 1000 == transport.IDLE_TIMEOUT_MS
 
 
 def test_two_tokens_fit_whatever_is_set() -> None:
