@@ -35,7 +35,7 @@ def grpc_server(shared: SharedParts, outside: Sequence[Interceptor], authenticat
     )
     insecure = insecurities(settings, authenticated=authenticator is not None)
     interceptors = [*outside, _admission(shared, authenticator), *_inside(shared)]
-    return GrpcServer(interceptors, settings.reflection, insecure, accepted)
+    return GrpcServer(interceptors, settings.reflection, insecure, accepted, share_ports=settings.workers > 1)
 
 
 def _admission(shared: SharedParts, authenticator: Authenticator | None) -> Interceptor:

@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from distributor.errors import ConfigurationError
-from distributor.settings import split_address
+from distributor.settings import ServerSettings, split_address
 from distributor.store.data_dir_lock import DataDirLock
 from distributor.wire.listening import check_free
+
+
+def check_server_addresses(settings: ServerSettings) -> None:
+    """Raise one ConfigurationError for all addresses of a server that are unavailable; see `check_addresses`."""
+    listening = {name: getattr(settings, name) for name in ("listen", "http_listen", "mtls_listen")}
+    check_addresses(
+        {name: address for name, address in listening.items() if address},
+        None if settings.valkey_url else settings.data_dir,
+    )
 
 
 def check_addresses(addresses: Mapping[str, str], data_dir: Path | None) -> None:

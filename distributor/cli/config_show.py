@@ -39,6 +39,8 @@ def _lines(settings: SettingsGroup, origins: Mapping[str, str] | None) -> Iterat
         if origins is not None:
             line = f"{line:<{_COMMENT_COLUMN}}  # {origins.get(name, _DEFAULT)}"
         yield line
+        if name == "workers" and getattr(settings, name) > 1:
+            yield "# each worker counts agents, calls and callers for itself: limits apply to each"
 
 
 def setting_line(name: str, value: Any) -> str:

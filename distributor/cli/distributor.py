@@ -29,8 +29,6 @@ from distributor.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
-    import asyncio
-
     from distributor.settings import BridgeSettings, ServerSettings
     from distributor.store.access_rules import Program as ValkeyProgram
 
@@ -89,15 +87,21 @@ for _command in COMMANDS:
 
 
 @main.command()
+@click.option("--workers", type=int, metavar="N", help="Processes that share the ports. [default: 1]")
 @_server_options
 def serve(config: Path | None, **options: Any) -> None:
     """Run a server until SIGTERM or Ctrl-C, then drain it. A second signal ends it at once."""
     from distributor.settings import load_server_settings
 
     settings = load_server_settings(config, flags(), **given(options))
-    from distributor.app.server_process import serve_until_stopped
+    if settings.workers > 1:
+        from distributor.app.worker_supervisor import supervise_until_stopped
 
-    _run(settings, serve_until_stopped(settings))
+        _run(settings, supervise_until_stopped(settings))
+    else:
+        from distributor.app.server_process import serve_until_stopped
+
+        _run(settings, serve_until_stopped(settings))
 
 
 # Also a program of its own: cmd/websocket_bridge.py.
@@ -412,19 +416,11 @@ def _both_settings(
 def _run(settings: ServerSettings | BridgeSettings, program: Coroutine[Any, Any, None]) -> None:
     import asyncio
 
+    from distributor.app.event_loop import loop_factory
     from distributor.observability.logging import configure_logging
     from distributor.processes.open_files import raise_open_files_limit
 
     raise_open_files_limit()
     configure_logging(settings.log_format, settings.log_level)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(program)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's factory if it is installed (the extra `speed`)."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

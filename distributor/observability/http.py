@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol, cast
 
 import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -47,11 +48,49 @@ async def everyone(_: HttpCredentials) -> None:
     """Admit all requests."""
 
 
+class Observed(Protocol):
+    """What is served over HTTP: one process, or several as one."""
+
+    async def collect(self) -> Collector:
+        """Return the metrics."""
+
+    async def faults(self) -> Mapping[str, str | None]:
+        """Return the fault of each check, None if it is healthy."""
+
+    def is_ready(self, faults: Mapping[str, str | None]) -> bool:
+        """Return whether what has these faults serves."""
+
+
+class OwnProcess:
+    """The metrics and the checks of this process. Any fault makes it not ready."""
+
+    def __init__(self, registry: CollectorRegistry, checks: Mapping[str, Check]) -> None:
+        self._registry = registry
+        self._checks = checks
+
+    async def collect(self) -> Collector:
+        """Return the registry."""
+        return self._registry
+
+    async def faults(self) -> Mapping[str, str | None]:
+        """Run the checks."""
+        return {name: check() for name, check in self._checks.items()}
+
+    def is_ready(self, faults: Mapping[str, str | None]) -> bool:
+        """Return whether there is no fault."""
+        return not any(faults.values())
+
+
 def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check], admit: Admit = everyone) -> Starlette:
-    """Build the app. /healthz is 200 while the process runs; /readyz is 503 while any of `checks` reports a fault.
+    """Build the app of this process. /healthz is 200 while it runs; /readyz is 503 while a check reports a fault.
 
     `admit` decides who may read /metrics.
     """
+    return app_of(OwnProcess(registry, checks), admit)
+
+
+def app_of(observed: Observed, admit: Admit = everyone) -> Starlette:
+    """Build the app that serves `observed`. `admit` decides who may read /metrics."""
 
     async def metrics(request: Request) -> Response:
         try:
@@ -59,14 +98,16 @@ def observability_app(registry: CollectorRegistry, checks: Mapping[str, Check], 
         except DistributorError as error:
             return _refusal(error)
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        # The encoders take whatever can `collect`.
+        registry = cast(CollectorRegistry, await observed.collect())
         return Response(encode(registry), headers={"Content-Type": content_type, **_NOT_CACHED})
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n", headers=_NOT_CACHED)
 
     async def readyz(_: Request) -> Response:
-        faults = {name: check() for name, check in checks.items()}
-        ready = not any(faults.values())
+        faults = await observed.faults()
+        ready = observed.is_ready(faults)
         answer = {"ready": ready, "checks": {name: fault or "ok" for name, fault in faults.items()}}
         return JSONResponse(answer, status_code=200 if ready else 503, headers=_NOT_CACHED)
 

@@ -25,9 +25,15 @@ _MULTILINE_FIELDS: Final = frozenset({"exception", "stack"})
 
 
 def configure_logging(
-    log_format: Literal["console", "json"] = "console", log_level: str = "info", stream: TextIO | None = None
+    log_format: Literal["console", "json"] = "console",
+    log_level: str = "info",
+    stream: TextIO | None = None,
+    *,
+    worker: int | None = None,
 ) -> None:
     """Configure all logging of this process; `stream` defaults to stderr. Call once, before the gRPC server starts.
+
+    Each line has the number of the `worker` that writes it, if this process is one.
 
     A second call affects only loggers created after it. Tests use this.
     """
@@ -35,6 +41,7 @@ def configure_logging(
     level = logging.getLevelNamesMapping()[log_level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        *([_numbered(worker)] if worker is not None else []),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -120,6 +127,14 @@ def replace_control_characters(_: WrappedLogger, __: str, event: EventDict) -> E
                 character if character.isprintable() else _control_picture(character) for character in value
             )
     return event
+
+
+def _numbered(worker: int) -> Processor:
+    def add_worker(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event["worker"] = worker
+        return event
+
+    return add_worker
 
 
 def _control_picture(character: str) -> str:

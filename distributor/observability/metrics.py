@@ -11,6 +11,7 @@ import distributor
 from distributor.model.command import Receipts
 from distributor.model.lifecycle import TERMINAL, CommandStatus
 from distributor.model.repair import RepairKind
+from distributor.observability.embedded_valkey_metrics import EmbeddedValkeyMetrics
 from distributor.observability.histogram import Histogram
 
 _LATENCY_BOUNDS: Final = (
@@ -46,9 +47,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        self._embedded_valkey: Info | None = None
-        self._fsync_seconds: Gauge | None = None
-        self._fsync_failures: Counter | None = None
+        self.embedded_valkey = EmbeddedValkeyMetrics(self.registry)
         self._create_gauges()
         self._create_command_metrics()
         self._create_call_metrics()
@@ -58,26 +57,6 @@ class Metrics:
         Info("distributor_build", "Version of this process.", registry=self.registry).info(
             {"version": distributor.__version__}
         )
-
-    def embedded_valkey(self, version: str, allocator: str) -> None:
-        """Set what the embedded Valkey is. Not called without one."""
-        if self._embedded_valkey is None:
-            self._embedded_valkey = Info("distributor_embedded_valkey", "The embedded Valkey.", registry=self.registry)
-        self._embedded_valkey.info({"version": version, "allocator": allocator})
-
-    def embedded_valkey_synced(self, seconds: float, error: OSError | None) -> None:
-        """Count an fsync of the embedded Valkey's data. Not called without one."""
-        if self._fsync_seconds is None or self._fsync_failures is None:
-            name = "distributor_embedded_valkey_fsync"
-            self._fsync_seconds = Gauge(
-                f"{name}_seconds", "Duration of the latest fsync of the embedded Valkey.", registry=self.registry
-            )
-            self._fsync_failures = Counter(
-                f"{name}_failures", "Failed fsyncs of the embedded Valkey.", registry=self.registry
-            )
-        self._fsync_seconds.set(seconds)
-        if error is not None:
-            self._fsync_failures.inc()
 
     # Gauges, set periodically.
 

@@ -73,10 +73,17 @@ class GrpcServer:
         with_reflection: bool = False,
         insecure: Sequence[str] = (),
         limits: ServerLimits = DEFAULT_LIMITS,
+        *,
+        share_ports: bool = False,
     ) -> None:
-        """`insecure` is what callers learn to be unsafe about this server, as in WhoAmIResponse."""
+        """`insecure` is what callers learn to be unsafe about this server, as in WhoAmIResponse.
+
+        With `share_ports`, it listens beside the other workers of its supervisor, which holds the ports.
+        """
         self._methods = MethodTable(interceptors)
-        self._server = grpc.aio.server(handlers=[self._methods], options=server_options(limits))
+        self._share_ports = share_ports
+        options = server_options(limits, share_ports=share_ports)
+        self._server = grpc.aio.server(handlers=[self._methods], options=options)
         self._closing: asyncio.Task[None] | None = None
         self._health = HealthServicer()
         self._identity = IdentityServicer(insecure)
@@ -119,7 +126,8 @@ class GrpcServer:
     def _add_port(self, listener: Listener) -> int:
         address, setting = listener.address, listener.setting
         # Check first: gRPC does not report the cause, and writes its own lines to stderr.
-        check_free(address, setting)
+        if not self._share_ports:
+            check_free(address, setting)
         try:
             if listener.credentials is None:
                 return self._server.add_insecure_port(address)

@@ -34,6 +34,7 @@ from distributor.settings.values import (
     ValkeyUrl,
     split_address,
 )
+from distributor.settings.workers import WorkerSettings
 
 MAX_DROP_SCAN: Final = 10_000
 """Maximum number of commands a store function scans to find one to drop: about ten milliseconds in Valkey."""
@@ -52,6 +53,7 @@ class ServerSettings(
     HttpLimitSettings,
     CredentialLimitSettings,
     AgentLimitSettings,
+    WorkerSettings,
 ):
     """Settings chosen by the operator of a server."""
 

@@ -38,6 +38,37 @@ def check_free(address: str, setting: str) -> None:
         probe.bind(split_address(address))
 
 
+def held_port(address: str, setting: str) -> socket.socket:
+    """Return a socket that holds `address`, "host:port", for this user's listeners with SO_REUSEPORT, and no others.
+
+    It does not listen itself, so that it takes no connections from them. Port 0 takes a free one. Close the socket to
+    free the address, once the listeners are closed. Raises ConfigurationError as `listening_socket`.
+    """
+    with _reported(address, setting):
+        holder = socket.socket(_family(address))
+        try:
+            _hold(holder, split_address(address))
+        except BaseException:
+            holder.close()
+            raise
+    return holder
+
+
+def _hold(holder: socket.socket, address: tuple[str, int]) -> None:
+    if address[1] == 0:
+        holder.bind(address)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return
+    # Connections of a former server may linger (TIME_WAIT): only with SO_REUSEADDR may one bind beside them.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(address)
+    # Of two that are bound like this, only one can listen. It keeps others out from then on, and need not go on.
+    holder.listen(0)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.shutdown(socket.SHUT_RDWR)
+
+
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in split_address(address)[0] else socket.AF_INET
 

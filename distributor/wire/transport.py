@@ -73,8 +73,10 @@ def channel_options(target: str = "") -> Options:
     ]
 
 
-def server_options(limits: ServerLimits = DEFAULT_LIMITS) -> Options:
+def server_options(limits: ServerLimits = DEFAULT_LIMITS, *, share_ports: bool = False) -> Options:
     """Return options for the server: detect dead peers, permit the peers' pings, never share the port silently.
+
+    With `share_ports`, other processes of this user may listen on the same ports, and the kernel spreads connections.
 
     gRPC refuses calls at random above a first limit of metadata, 8 KiB unless set, and all above a second one; some
     reach handlers at megabytes. So the exact limit is enforced by the server, and gRPC's are above it.
@@ -89,7 +91,7 @@ def server_options(limits: ServerLimits = DEFAULT_LIMITS) -> Options:
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.max_receive_message_length", limits.message_bytes),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(share_ports)),
         ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
         ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),

@@ -33,6 +33,7 @@ SEEN_BY: Final[dict[str, dict[str, str]]] = {
         "max_message_bytes": "test_a_message_over_the_setting_is_refused",
         "http_request_timeout": "test_http_limits_of_a_server_are_settings",
         "max_http_body_bytes": "test_http_limits_of_a_server_are_settings",
+        "workers": "test_commands_queued_at_one_worker_run_on_the_agents_of_both",
         "listen": "test_a_watch_survives_a_restart_of_the_server",
         "policy_file": "test_policy_file_is_read_again_when_it_changes",
         "http_listen": "test_a_second_server_on_the_same_http_port",

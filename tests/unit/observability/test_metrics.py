@@ -87,15 +87,15 @@ def test_it_says_what_runs_and_what_it_costs(metrics: Metrics) -> None:
 def test_only_an_embedded_valkey_is_described(metrics: Metrics) -> None:
     assert sample(metrics, "embedded_valkey_info") is None
     for allocator in ("mimalloc-3.4.3", "libc"):
-        metrics.embedded_valkey("9.1.2", allocator)
+        metrics.embedded_valkey.started("9.1.2", allocator)
         assert sample(metrics, "embedded_valkey_info", version="9.1.2", allocator=allocator) == 1
     assert sample(metrics, "embedded_valkey_info", version="9.1.2", allocator="mimalloc-3.4.3") is None
 
 
 def test_fsyncs_are_counted_with_an_embedded_valkey_only(metrics: Metrics) -> None:
     assert sample(metrics, "embedded_valkey_fsync_seconds") is None
-    metrics.embedded_valkey_synced(0.25, None)
+    metrics.embedded_valkey.synced(0.25, None)
     assert sample(metrics, "embedded_valkey_fsync_seconds") == 0.25
     assert sample(metrics, "embedded_valkey_fsync_failures_total") == 0
-    metrics.embedded_valkey_synced(0.5, OSError("broken"))
+    metrics.embedded_valkey.synced(0.5, OSError("broken"))
     assert sample(metrics, "embedded_valkey_fsync_failures_total") == 1
