@@ -13,8 +13,11 @@ from typing import Final
 
 import pytest
 
+from distributor.app.audit_key_file import add_key
 from distributor.client import CommandClient, CommandRequest, CommandStatus, Queued
+from distributor.model.audit_entry import AuditEvent
 from distributor.settings import ServerSettings
+from tests.support.audited_server import stored_trail
 from tests.support.certificates import CertificateMaker
 from tests.support.launched_server import command_line, descendants_of, gone, launched_server
 from tests.support.running_bridge import TOKEN_KEY, token_of
@@ -45,7 +48,7 @@ async def restarts(workers: SeveralWorkers) -> bool:
 
 
 async def test_commands_queued_at_one_worker_run_on_the_agents_of_both(tmp_path: Path) -> None:
-    async with several_workers(f"--data-dir={tmp_path}") as workers:
+    async with several_workers(f"--data-dir={tmp_path}", DISTRIBUTOR_AUDIT="on") as workers:
         async with fleet_on_all(workers) as fleet:
             fleet.release.set()
             # A client has one connection, and so one worker.
@@ -55,6 +58,7 @@ async def test_commands_queued_at_one_worker_run_on_the_agents_of_both(tmp_path:
         assert sum(b"valkey-server" in command_line(pid) for pid in children) == 1
         numbers = {line.partition('"worker": ')[2][:1] for line in workers.server.stderr if '"worker serves"' in line}
         assert numbers == {"0", "1"}
+        assert sum("made a key for the audit trail" in line for line in workers.server.stderr) == 1
         workers.server.process.send_signal(signal.SIGTERM)
         assert await workers.server.ended() == 0
         await gone(children)
@@ -150,6 +154,16 @@ async def test_no_other_server_shares_the_port(valkey_url: str, count: int) -> N
             assert f"cannot listen on {workers.address} (listen): Address already in use" in line
 
 
+async def test_a_server_that_is_started_twice_says_so_once(tmp_path: Path) -> None:
+    async with several_workers(f"--data-dir={tmp_path}") as workers:
+        same = [f"--listen={workers.address}", f"--http-listen={workers.http}", f"--data-dir={tmp_path}"]
+        async with launched_server("serve", "--workers=2", *same) as second:
+            assert await second.ended() == 2
+            (line,) = second.stderr
+            for part in (f"{workers.address} (listen)", f"{workers.http} (http_listen)", "in use by another server"):
+                assert part in line
+
+
 async def test_a_port_in_use_is_one_clear_error(valkey_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -232,6 +246,22 @@ async def test_workers_share_the_port_for_client_certificates_and_the_door_to_th
         assert await workers.get_over_tls("/metrics", context) == 401
         context.load_cert_chain(own.certificate, own.key)
         assert await workers.get_over_tls("/metrics", context) == 200
+
+
+async def test_each_worker_writes_to_the_audit_trail_and_none_sees_changed_settings(
+    valkey_url: str, tmp_path: Path
+) -> None:
+    add_key(tmp_path / "audit.key", "first")
+    environment = {"DISTRIBUTOR_AUDIT": "on", "DISTRIBUTOR_AUDIT_KEY_FILE": str(tmp_path / "audit.key")}
+    async with stored_trail(valkey_url, tmp_path / "audit.key") as trail:
+        for _ in range(2):
+            async with several_workers(f"--valkey-url={valkey_url}", **environment) as workers:
+                workers.server.process.send_signal(signal.SIGTERM)
+                assert await workers.server.ended() == 0
+        assert len(await trail.rows(AuditEvent.SERVER_STARTED)) == 4
+        assert len(await trail.rows(AuditEvent.SERVER_STOPPED)) == 4
+        assert await trail.rows(AuditEvent.SETTINGS_CHANGED) == []
+        assert (await trail.verify()).ok
 
 
 def listeners(address: str) -> int:

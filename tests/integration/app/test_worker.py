@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
+
+import pytest
 
 from distributor.app.server_process import Worker, serving
 from distributor.app.worker_place import WorkerPlace
@@ -53,3 +56,14 @@ async def test_a_failed_fsync_of_the_supervisor_is_not_acknowledged(tmp_path: Pa
             assert not queueing.done()
             broken.clear()
             await queueing
+
+
+async def test_one_process_shares_no_port_whatever_the_setting(valkey_url: str) -> None:
+    # As `dev`, `demo` and tests run a server.
+    async with serving(quick_settings(valkey_url, workers=2)) as server:
+        with socket.socket() as another:
+            another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            with pytest.raises(OSError, match="Address already in use"):
+                another.bind(("127.0.0.1", server.port))
+        assert server.http_port

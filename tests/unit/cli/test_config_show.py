@@ -89,3 +89,11 @@ def test_other_tables_and_faults_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     outcome = shown("server")
     assert outcome.exit_code != 0
     assert "DISTRIBUTOR_BATCH_SIZE must be" in outcome.output
+
+
+def test_several_workers_come_with_what_they_mean_for_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "each worker counts" not in shown("server").output
+    monkeypatch.setenv("DISTRIBUTOR_WORKERS", "4")
+    lines = shown("server").output.splitlines()
+    note = lines[lines.index("workers = 4") + 1]
+    assert note == "# each worker counts agents, calls and callers for itself: limits apply to each"
