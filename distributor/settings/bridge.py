@@ -39,7 +39,10 @@ class BridgeSettings(BridgeTls, TokenSettings, ValkeyTls, HttpLimitSettings, Bri
         description="Server that receives all changes, `host:port`; or several on its Valkey, separated by commas.",
     )
     valkey_url: ValkeyUrl = Field(
-        "", description="Valkey of that server, such as `valkey://127.0.0.1:6379/0`.", json_schema_extra=_EMPTY
+        "",
+        description="Valkey of that server, such as `valkey://127.0.0.1:6379/0`, or its Sentinels, as a server names "
+        "them.",
+        json_schema_extra=_EMPTY,
     )
     allowed_origins: OriginList = Field(
         (),

@@ -69,7 +69,8 @@ class ServerSettings(
     )
     valkey_url: ValkeyUrl = Field(
         "",
-        description="Valkey to use, such as `valkey://127.0.0.1:6379/0`; empty starts an embedded one.",
+        description="Valkey to use, such as `valkey://127.0.0.1:6379/0`, or the Sentinels of its primary, such as "
+        "`valkey+sentinel://a:26379,b:26379/name`; empty starts an embedded one.",
         json_schema_extra={"shown_default": "empty"},
     )
     data_dir: Path = Field(

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from distributor.settings.tls import FilePath, check_pair, file_setting
 from distributor.settings.values import SettingsGroup, ValkeyUrl
 
-_TLS_SCHEMES: Final = ("valkeys://", "rediss://")
+_TLS_SCHEMES: Final = ("valkeys://", "rediss://", "valkeys+", "rediss+")
 
 
 class ValkeyTls(SettingsGroup):
@@ -26,5 +26,5 @@ class ValkeyTls(SettingsGroup):
     def _for_tls(self) -> Self:
         check_pair(self, "valkey_cert", "valkey_key")
         if (self.valkey_ca or self.valkey_cert) and not self.valkey_url.startswith(_TLS_SCHEMES):
-            raise ValueError("valkey_ca and valkey_cert need a valkey_url that begins with valkeys://")
+            raise ValueError("valkey_ca and valkey_cert need a valkey_url that begins with valkeys:// or valkeys+sentinel://")
         return self

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from distributor.errors import ConfigurationError
+from distributor.settings.store_address import StoreKind, store_address
+
 MAX_SECONDS: Final = 30 * 86_400.0
 MAX_PAYLOAD_BYTES: Final = 384 * 1_024
 """Twenty payloads of this size, with their envelopes, fit in one gRPC message."""
@@ -79,6 +82,14 @@ def _check_valkey_url(url: str) -> str:
     if not url:
         return url
     parts = urlsplit(url)
+    if "+" in parts.scheme:
+        try:
+            address = store_address(url)
+        except ConfigurationError as error:
+            raise ValueError(str(error).removeprefix("valkey_url ")) from None
+        if address.kind is StoreKind.CLUSTER:
+            raise ValueError("names a Valkey Cluster, which servers cannot use yet; use one Valkey, or Sentinels")
+        return url
     if parts.scheme not in _VALKEY_SCHEMES:
         raise ValueError(f"must begin with one of {', '.join(f'{scheme}://' for scheme in _VALKEY_SCHEMES)}")
     if not (parts.path if parts.scheme == "unix" else parts.hostname):

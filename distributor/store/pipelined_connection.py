@@ -87,6 +87,7 @@ class PipelinedConnection:
             await asyncio.wait([connecting], timeout=CANCEL_INTERVAL_SECONDS)
         if self._pipeline is not None:
             await self._pipeline.close()
+        await self._factory.close()
 
     def _send_later(self, exchange: Exchange) -> None:
         if self._closed:

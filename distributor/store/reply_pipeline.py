@@ -10,7 +10,8 @@ from typing import Any, Final
 import libvalkey
 from valkey.exceptions import InvalidResponse
 
-from distributor.store.valkey_errors import away, refusal
+from distributor.errors import DistributorError
+from distributor.store.valkey_errors import READ_ONLY, away, refusal
 
 OVERDUE_GRACE_SECONDS: Final = 0.1
 """Extra time for a reply that is overdue, so that replies which arrived while the loop was blocked are read first."""
@@ -58,13 +59,17 @@ class ReplyPipeline(asyncio.Protocol):
         self._on_writable = writable
         self._on_lost = lost
         self._reader = libvalkey.Reader(
-            protocolError=InvalidResponse, replyError=refusal, notEnoughData=_INCOMPLETE, convertSetsToLists=True
+            protocolError=InvalidResponse,
+            replyError=self._refused,
+            notEnoughData=_INCOMPLETE,
+            convertSetsToLists=True,
         )
         self._waiting: deque[Exchange] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._overdue: Exchange | None = None
         self._paused = False
         self._lost = False
+        self._demoted = False
         self._closed = asyncio.Event()
 
     def send(self, exchange: Exchange) -> bool:
@@ -103,6 +108,9 @@ class ReplyPipeline(asyncio.Protocol):
                         oldest.result.set_result(oldest.replies)
         except InvalidResponse as error:
             self._end(f"its reply is not of its protocol: {error}")
+        if self._demoted:
+            # What it was sent behind this it refuses, too. The next connection is to the primary that took its place.
+            self._end("it is a replica now")
 
     def eof_received(self) -> None:
         """Notice the end at once; the transport then closes itself."""
@@ -121,6 +129,10 @@ class ReplyPipeline(asyncio.Protocol):
         """Accept exchanges again."""
         self._paused = False
         self._on_writable()
+
+    def _refused(self, reply: str) -> DistributorError:
+        self._demoted = self._demoted or reply.startswith(READ_ONLY)
+        return refusal(reply)
 
     def _check_oldest(self) -> None:
         """End the connection if its oldest exchange is overdue, else look again when that may be."""

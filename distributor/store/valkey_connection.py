@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 import libvalkey
@@ -17,6 +17,8 @@ from valkey.asyncio.retry import Retry
 from valkey.backoff import NoBackoff
 
 from distributor.errors import ConfigurationError, Unavailable
+from distributor.settings.store_address import StoreKind, store_address
+from distributor.store.sentinel_connections import SentinelFactory
 from distributor.store.valkey_errors import translated
 
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
@@ -24,7 +26,7 @@ REPLY_TIMEOUT_SECONDS: Final = 10.0
 MAX_CONNECTIONS: Final = 64
 Argument = str | bytes | int | float
 
-_TLS_SCHEMES: Final = ("valkeys://", "rediss://")
+_TLS_SCHEMES: Final = ("valkeys://", "rediss://", "valkeys+", "rediss+")
 _CHECK_HOST: Final = "ssl_check_hostname"
 
 
@@ -69,6 +71,10 @@ class ValkeyConnection:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._drop_idle()
+        await self._factory.close()
+
+    async def _drop_idle(self) -> None:
         while self._idle:
             await self._idle.pop().disconnect()
 
@@ -82,7 +88,7 @@ class ValkeyConnection:
                     yield connection
             except Unavailable:
                 # The same failure has broken the idle connections too.
-                await self.close()
+                await self._drop_idle()
                 raise
             finally:
                 # One that is broken is replaced by a new one, which reads certificate files again.
@@ -90,15 +96,44 @@ class ValkeyConnection:
                     self._idle.append(connection)
 
 
-def connection_factory(url: str, reply_timeout_seconds: float | None) -> ConnectionPool:
-    """The driver's maker of connections to `url`, without retries. Raises ConfigurationError if `url` is invalid."""
+class ConnectionFactory(Protocol):
+    """Makes the driver's connections."""
+
+    def make_connection(self) -> AbstractConnection:
+        """A connection, not opened yet."""
+
+    async def close(self) -> None:
+        """Close what it needs for making connections."""
+
+
+class SingleFactory:
+    """Makes connections to one Valkey."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        """Raises ValueError and TypeError for an invalid URL."""
+        self._pool = ConnectionPool.from_url(url, **options)
+
+    def make_connection(self) -> AbstractConnection:
+        """A connection, not opened yet."""
+        connection: AbstractConnection = self._pool.make_connection()
+        return connection
+
+    async def close(self) -> None:
+        """Nothing: it has no connections of its own."""
+
+
+def connection_factory(url: str, reply_timeout_seconds: float | None) -> ConnectionFactory:
+    """A maker of connections to `url`, without retries. Raises ConfigurationError if `url` is invalid."""
+    options = {
+        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "socket_timeout": reply_timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    address = store_address(checking_host(url))
     try:
-        return ConnectionPool.from_url(
-            _checking_host(url),
-            socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            socket_timeout=reply_timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
-        )
+        if address.kind is StoreKind.SENTINEL:
+            return SentinelFactory(address, options)
+        return SingleFactory(address.url, options)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(
             f"valkey_url is not a Valkey address: {without_password(url)}: {error}", field="valkey_url"
@@ -120,7 +155,7 @@ def with_files(url: str, files: ValkeyFiles) -> str:
     return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 
 
-def _checking_host(url: str) -> str:
+def checking_host(url: str) -> str:
     """`url` with the check that Valkey's certificate is for its host, which the driver leaves out unless asked."""
     if not url.startswith(_TLS_SCHEMES) or _CHECK_HOST in url:
         return url

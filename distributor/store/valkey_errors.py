@@ -11,11 +11,14 @@ import valkey.exceptions as driver
 from distributor.errors import DistributorError, ResourceExhausted, Unavailable
 
 _TRY_LATER: Final = frozenset(
-    "BUSY CLUSTERDOWN LOADING MASTERDOWN MISCONF NOREPLICAS READONLY TRYAGAIN".split(),
+    "ASK BUSY CLUSTERDOWN LOADING MASTERDOWN MISCONF NOREPLICAS TRYAGAIN".split(),
 )
 """Codes of error replies that end by themselves or with a failover."""
 
 _CREDENTIALS: Final = ("NOAUTH", "WRONGPASS")
+READ_ONLY: Final = "READONLY"
+"""The code with which a replica refuses to write."""
+_MOVED: Final = "MOVED"
 _DENIED: Final = "NOPERM"
 _DENIED_IN_FUNCTION: Final = "ACL failure in script"
 _FULL: Final = "OOM"
@@ -48,7 +51,9 @@ def refusal(reply: str) -> DistributorError:
     """Our error for an error reply: `reply` is what Valkey sent, code first. The driver's error is its cause."""
     code, _, text = reply.partition(" ")
     error: DistributorError
-    if code in _TRY_LATER:
+    if code == _MOVED:
+        return _moved(driver.MovedError(text))
+    if code in (READ_ONLY, *_TRY_LATER):
         error = _try_later(reply)
     elif code in _CREDENTIALS:
         error = _credentials(text)
@@ -76,13 +81,22 @@ def _converted(error: driver.ValkeyError | OSError) -> DistributorError:
         return away(str(error))
     if isinstance(error, driver.OutOfMemoryError):
         return _full(str(error))
-    if isinstance(error, driver.ReadOnlyError):
+    if isinstance(error, driver.MovedError):
+        return _moved(error)
+    if isinstance(error, driver.ReadOnlyError | driver.AskError | driver.TryAgainError | driver.ClusterDownError):
         return _try_later(str(error))
     if isinstance(error, driver.NoPermissionError):
         return _denied(str(error))
     if isinstance(error, driver.ResponseError):
         return refusal(str(error))
     return DistributorError(f"Valkey failed: {error}", reason="STORE_ERROR")
+
+
+def _moved(error: driver.MovedError) -> Unavailable:
+    """The cause says where to."""
+    ours = _try_later(f"another node serves slot {error.slot_id}")
+    ours.__cause__ = error
+    return ours
 
 
 def _try_later(text: str) -> Unavailable:

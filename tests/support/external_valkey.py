@@ -51,6 +51,10 @@ class ExternalValkey:
         async with Valkey.from_url(self.url) as client:
             return {name: str(value) for name, value in (await client.info(section)).items()}
 
+    async def role(self) -> str:
+        """Whether it is a "master" or a "slave"."""
+        return (await self.info("replication"))["role"]
+
     async def set(self, name: str, value: str) -> None:
         """Change a setting while it runs."""
         async with Valkey.from_url(self.url) as client:
