@@ -56,9 +56,8 @@ def stores_on(
 ) -> Stores:
     """The stores of a replica."""
     policy = store_policy(settings)
-    functions = Functions(
-        connections.functions, replica, policy, metrics.valkey_round_trip, metrics.valkey_failed, durability
-    )
+    functions = Functions(connections.functions, replica, policy, durability)
+    functions.observe, functions.on_failure = metrics.valkey_round_trip, metrics.valkey_failed
     functions.on_repair = lambda repair: metrics.store_repaired(repair.kind, 1)
     exchanges = Exchanges(functions)
     return Stores(

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from distributor.model.ids import CommandIdMint
+from distributor.model.ids import RANDOM_BITS, CommandIdMint
+from distributor.model.shards import BUCKETS
 from distributor.v1 import command_pb2
 from distributor.wire.signed_command import signed_content
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from distributor.identity.signatures import Signer
 
 DEFAULT_VALIDITY_SECONDS: Final = 3_600.0
-_ID_BITS: Final = 62
 
 
 class CommandSigner:
@@ -39,7 +39,7 @@ class CommandSigner:
         """Put a new signature over agent, type and params into `command`."""
         now_ms = time.time_ns() // 1_000_000
         signature = command.signature
-        signature.signature_id = self._mint.mint(now_ms, secrets.randbits(_ID_BITS))
+        signature.signature_id = self._mint.mint(now_ms, secrets.randbits(RANDOM_BITS), secrets.randbelow(BUCKETS))
         signature.key_id = self._signer.key_id
         expires_ms = now_ms + self._validity_ms
         signature.expire_time.seconds, signature.expire_time.nanos = expires_ms // 1_000, expires_ms % 1_000 * 1_000_000

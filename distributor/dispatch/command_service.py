@@ -33,6 +33,7 @@ from distributor.model.control import CONTROL_TYPES
 from distributor.model.ids import CommandIdMint
 from distributor.model.listing import CommandDetails, CommandFilter, Page
 from distributor.model.queueing import Enqueued, NewCommand, check_new_command
+from distributor.model.shards import ONE_SHARD, Shards, bucket_of
 
 MAX_COMMANDS_PER_STEP: Final = 250
 """At most what the store takes in one step: commands sent together are stored together or not at all."""
@@ -55,8 +56,10 @@ class CommandService:
         claimer: Claimer,
         limits: CommandLimits | None = None,
         alarm: DeadlineAlarm | None = None,
+        shards: Shards = ONE_SHARD,
     ) -> None:
         self._store = store
+        self._shards = shards
         self._reader = reader
         self._claimer = claimer
         self._limits = limits or CommandLimits()
@@ -69,10 +72,13 @@ class CommandService:
 
     # Queueing
 
-    def new_ids(self, count: int) -> list[str]:
-        """Ids for commands to queue, in ascending order."""
+    def new_ids(self, agent_ids: Iterable[str]) -> list[str]:
+        """Ids for commands to queue, one for each of these agents. Their UUIDs ascend."""
         now_ms = time.time_ns() // 1_000_000
-        return [self._mint.mint(now_ms, self._random_bits.take()) for _ in range(count)]
+        return [self._new_id(now_ms, bucket_of(agent_id)) for agent_id in agent_ids]
+
+    def _new_id(self, now_ms: int, bucket: int) -> str:
+        return self._mint.mint(now_ms, self._random_bits.take(), bucket, self._shards.of_bucket(bucket))
 
     async def queue(self, caller: Caller, new: NewCommand) -> Enqueued:
         """Store one command. Raises the error for an invalid or refused one."""

@@ -154,8 +154,8 @@ class CommandReader(Protocol):
     async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
         """The result of each command; None if there is none."""
 
-    async def queued_under(self, idempotency_keys: Sequence[str]) -> list[str | None]:
-        """The id of the command queued with each key; None if there is none, or not any more."""
+    async def queued_under(self, requests: Sequence[tuple[str, str]]) -> list[str | None]:
+        """The id of the command queued for each (agent id, idempotency key); None if there is none, or not any more."""
 
     async def page(self, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
         """One page of commands, newest first. Raises InvalidArgument for an invalid cursor."""

@@ -155,7 +155,8 @@ class Retrying:
         read = await asyncio.gather(*(self._reader.details(id) for id in ids))
         outcomes: dict[str, str | DistributorError] = {}
         repeated: dict[str, Repeated] = {}
-        for id, new_id, details in zip(ids, self._service.new_ids(len(ids)), read, strict=True):
+        agent_ids = [details.state.agent_id if details is not None else "" for details in read]
+        for id, new_id, details in zip(ids, self._service.new_ids(agent_ids), read, strict=True):
             try:
                 encoded = _retained(id, details)
                 origin = Origin(id, encoded, new_id, _key_for(id, key), caller, CheckBudget(call=budget))
@@ -175,7 +176,9 @@ class Retrying:
     async def _made_under(self, caller: Caller, repeated: Mapping[str, Repeated], key: str) -> dict[str, str]:
         """Those of the commands that an earlier call with `key` made, with the command that each repeats."""
         earlier = {id: one.earlier for id, one in repeated.items() if one.earlier}
-        owners = await self._reader.queued_under([scoped_key(caller, _key_for(old, key)) for old in earlier.values()])
+        owners = await self._reader.queued_under(
+            [(repeated[id].new.agent_id, scoped_key(caller, _key_for(old, key))) for id, old in earlier.items()]
+        )
         return {id: old for (id, old), owner in zip(earlier.items(), owners, strict=True) if owner == id}
 
 

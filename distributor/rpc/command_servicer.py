@@ -49,7 +49,7 @@ class CommandServicer(CommandServiceServicer):
 
     async def QueueCommand(self, request: pb.QueueCommandRequest, context: Context) -> pb.QueueCommandResponse:
         caller = current_caller()
-        (command_id,) = self._service.new_ids(1)
+        (command_id,) = self._service.new_ids([request.command.agent_id])
         new = await self._new(caller, request, command_id, call_budget())
         queued = await self._service.queue(caller, new)
         response = pb.QueueCommandResponse(already_queued=queued.already_queued)
@@ -101,7 +101,7 @@ class CommandServicer(CommandServiceServicer):
         errors: dict[int, DistributorError] = {}
         since_pause = 0
         budget = call_budget()
-        ids = self._service.new_ids(len(request.requests))
+        ids = self._service.new_ids([item.command.agent_id for item in request.requests])
         for place, (item, command_id) in enumerate(zip(request.requests, ids, strict=True)):
             size = item.command.params.ByteSize()
             try:

@@ -26,5 +26,7 @@ class ValkeyTls(SettingsGroup):
     def _for_tls(self) -> Self:
         check_pair(self, "valkey_cert", "valkey_key")
         if (self.valkey_ca or self.valkey_cert) and not self.valkey_url.startswith(_TLS_SCHEMES):
-            raise ValueError("valkey_ca and valkey_cert need a valkey_url that begins with valkeys:// or valkeys+sentinel://")
+            raise ValueError(
+                "valkey_ca and valkey_cert need a valkey_url that begins with valkeys:// or valkeys+sentinel://"
+            )
         return self

@@ -19,20 +19,25 @@ _BY_DRIVER: Final = ("CLIENT|SETINFO", "SELECT")
 _SERVER: Final = (
     "CONFIG|GET DEL EXISTS FCALL FCALL_RO FUNCTION|LIST FUNCTION|LOAD GET HDEL HGET HGETALL HINCRBY HLEN HMGET "
     "HSET INCR INFO LINDEX LLEN LRANGE LTRIM MGET MSET PEXPIRE PTTL PUBLISH RENAME RPUSH SADD SCAN SCARD SET "
-    "SISMEMBER SMEMBERS SMISMEMBER SORT_RO SREM SSCAN STRLEN TIME TYPE UNLINK WAIT XADD XINFO|STREAM "
+    "SISMEMBER SMEMBERS SMISMEMBER SREM SSCAN STRLEN TIME TYPE UNLINK WAIT XADD XINFO|STREAM "
     "XRANGE XREAD XREVRANGE ZADD ZCARD ZMSCORE ZPOPMIN ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZREM "
     "ZREVRANGEBYSCORE ZSCAN ZSCORE"
 ).split()
 
 _BRIDGE: Final = (
-    "EXISTS FCALL_RO GET HGET HGETALL HMGET INFO LLEN LRANGE MGET SCARD SORT_RO TIME XINFO|STREAM XRANGE "
+    "EXISTS FCALL_RO GET HGET HGETALL HMGET INFO LLEN LRANGE MGET SCARD SMEMBERS TIME XINFO|STREAM XRANGE "
     "XREAD XREVRANGE ZCARD ZRANGE ZREVRANGEBYSCORE"
 ).split()
 
 _NAMES: Final = tuple(
-    text for name, text in sorted(vars(keys).items()) if name.isupper() and isinstance(text, str) and text
+    text
+    for name, text in sorted(vars(keys).items())
+    if name.isupper() and not name.startswith("_") and isinstance(text, str) and text
 )
 """Every key name, with placeholders such as `{command_id}`."""
+
+_ANY_TAG: Final = "{*}"
+"""Matches the tag of any shard."""
 
 
 def allowed_commands(program: Program) -> frozenset[str]:
@@ -46,7 +51,7 @@ def access_rules(program: Program) -> list[str]:
     if program == "bridge":
         return ["resetkeys", "resetchannels", "-@all", "%R~*", *commands]
     patterns = sorted({re.sub(r"{\w+}", "*", name) for name in _NAMES})
-    written = [f"~{keys.in_shard(pattern)}" for pattern in patterns]
+    written = [f"~{keys.in_shard(pattern, shard)}" for pattern in patterns for shard in (keys.ONLY_SHARD, _ANY_TAG)]
     return ["resetkeys", "resetchannels", "-@all", "%R~*", *written, f"&{MARKER_CHANNEL}", *commands]
 
 

@@ -12,8 +12,9 @@ from distributor.identity.audit_head import Authenticated
 from distributor.identity.audit_rows import StoredRow
 from distributor.identity.audit_verification import NumberedRow
 from distributor.store import keys
+from distributor.store.connections import Reads
 from distributor.store.functions import Functions
-from distributor.store.valkey_connection import Argument, ValkeyConnection
+from distributor.store.valkey_connection import Argument
 
 _NO_MANIFEST: Final[tuple[Argument, ...]] = ("", "", "")
 _DROP_NOTHING: Final[tuple[Argument, ...]] = ("", "")
@@ -22,10 +23,11 @@ _DROP_NOTHING: Final[tuple[Argument, ...]] = ("", "")
 class ValkeyAuditLog:
     """The AuditLog port on Valkey. Safe for concurrent use on one event loop."""
 
-    def __init__(self, connection: ValkeyConnection, functions: Functions) -> None:
+    def __init__(self, connection: Reads, functions: Functions) -> None:
         """`connection` reads rows, so that long reads delay nothing else."""
         self._connection = connection
         self._functions = functions
+        self._names = functions.names
 
     async def state(self) -> AuditState:
         now_ms, head, mac, checkpoint = await self._functions.read("audit_state", ())
@@ -37,15 +39,15 @@ class ValkeyAuditLog:
         return AuditAppended(stored == 1, now_ms, _document(head, mac))
 
     async def rows(self, origin: str, segment: int, after: int, count: int) -> Sequence[NumberedRow]:
-        key = _in_chain(keys.AUDIT_SEGMENT, origin, segment=segment)
+        key = self._in_chain(keys.AUDIT_SEGMENT, origin, segment=segment)
         return _rows(await self._connection.call("XRANGE", key, f"({after}-0", "+", "COUNT", count))
 
     async def rows_before(self, origin: str, segment: int, before: int, count: int) -> Sequence[NumberedRow]:
-        key = _in_chain(keys.AUDIT_SEGMENT, origin, segment=segment)
+        key = self._in_chain(keys.AUDIT_SEGMENT, origin, segment=segment)
         return _rows(await self._connection.call("XREVRANGE", key, f"({before}-0", "-", "COUNT", count))
 
     async def manifests(self, origin: str) -> Mapping[int, Authenticated]:
-        reply = await self._connection.call("HGETALL", _in_chain(keys.AUDIT_MANIFESTS, origin))
+        reply = await self._connection.call("HGETALL", self._in_chain(keys.AUDIT_MANIFESTS, origin))
         found: dict[int, Authenticated] = {}
         for number, stored in zip(reply[::2], reply[1::2], strict=True):
             mac, _, data = stored.partition(b" ")
@@ -53,8 +55,11 @@ class ValkeyAuditLog:
                 found[int(number)] = Authenticated(data, mac.decode(errors="replace"))
         return found
 
+    def _in_chain(self, name: str, origin: str, **parts: int) -> str:
+        return self._names(name, chain=_chain_id(origin), **parts)
+
     async def swap_settings(self, digests: Mapping[str, str]) -> Mapping[str, str] | None:
-        key = keys.in_shard(keys.AUDIT_SETTINGS)
+        key = self._names(keys.AUDIT_SETTINGS)
         before = await self._connection.call("SET", key, json.dumps(dict(digests), sort_keys=True), "GET")
         try:
             return dict(json.loads(before)) if before is not None else None
@@ -81,10 +86,6 @@ def _arguments(extension: ChainExtension) -> list[Argument]:
     for row in extension.rows:
         arguments += (row.data, row.mac)
     return arguments
-
-
-def _in_chain(template: str, origin: str, **parts: int) -> str:
-    return keys.in_shard(template).format(chain=_chain_id(origin), **parts)
 
 
 def _chain_id(origin: str) -> str:

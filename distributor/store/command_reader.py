@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import dataclasses
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from distributor.errors import InvalidArgument
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.command import CommandResult, CommandState
 from distributor.model.lifecycle import CommandStatus
 from distributor.model.listing import CommandDetails, CommandFilter, Page, QueueDepth
 from distributor.store import keys, rows
+from distributor.store.connections import Reads
 from distributor.store.functions import Functions
+from distributor.store.list_cursor import Place, read_cursor, write_cursor
 from distributor.store.stored_form import read_command, result_work
-from distributor.store.valkey_connection import Argument, ValkeyConnection
+from distributor.store.valkey_connection import Argument
 from distributor.tasks import off_loop
 
 MAX_SCANNED_PER_PAGE: Final = 2_000
-_STATUS: Final = keys.STATUS.format(command_id="*")
-_BY_ASSIGNED: Final = ("BY", "nosort", "GET", f"{_STATUS}->slots", "GET", f"{_STATUS}->type")
+AGENTS_PER_CALL: Final = 50
+"""Agents read at once: with ten commands each, about a millisecond of Valkey's time."""
 
 
 class ValkeyCommandReader:
@@ -31,13 +28,14 @@ class ValkeyCommandReader:
 
     def __init__(
         self,
-        connection: ValkeyConnection,
+        connection: Reads,
         functions: Functions,
         offline_after_ms: int,
         max_scanned_per_page: int = MAX_SCANNED_PER_PAGE,
     ) -> None:
         self._connection = connection
         self._functions = functions
+        self._names = functions.names
         self._offline_after_ms = offline_after_ms
         self._max_scanned_per_page = max_scanned_per_page
 
@@ -45,7 +43,7 @@ class ValkeyCommandReader:
         if not command_ids:
             return []
         replies = await self._connection.calls(
-            [("HMGET", keys.STATUS.format(command_id=command_id), *keys.ROW) for command_id in command_ids]
+            [("HMGET", self._names.of_command(keys.STATUS, command_id), *keys.ROW) for command_id in command_ids]
         )
         return [
             rows.known_state(command_id, rows.text_row(row)) if row[3] else None
@@ -73,14 +71,14 @@ class ValkeyCommandReader:
         if not command_ids:
             return []
         texts = await self._connection.call(
-            "MGET", *(keys.RESULT.format(command_id=command_id) for command_id in command_ids)
+            "MGET", *(self._names.of_command(keys.RESULT, command_id) for command_id in command_ids)
         )
         return [await off_loop(result_work(text), rows.command_result, text) if text else None for text in texts]
 
-    async def queued_under(self, idempotency_keys: Sequence[str]) -> list[str | None]:
-        if not idempotency_keys:
+    async def queued_under(self, requests: Sequence[tuple[str, str]]) -> list[str | None]:
+        if not requests:
             return []
-        names = [keys.in_shard(keys.IDEMPOTENCY).format(key=key) for key in idempotency_keys]
+        names = [self._names(keys.IDEMPOTENCY, key=key) for _, key in requests]
         return [text.decode().split(" ")[0] if text else None for text in await self._connection.call("MGET", *names)]
 
     async def page(self, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
@@ -89,27 +87,25 @@ class ValkeyCommandReader:
 
     async def listed(self, query: CommandFilter, cursor: str, size: int) -> tuple[list[tuple[CommandState, str]], str]:
         found, next_cursor = await self._arrivals(query, cursor, size)
-        return [(state, _write_cursor(arrival, state.command_id, query)) for state, arrival in found], next_cursor
+        return [(state, write_cursor(Place(arrival, state.command_id), query)) for state, arrival in found], next_cursor
 
     async def _arrivals(
         self, query: CommandFilter, cursor: str, size: int
-    ) -> tuple[list[tuple[CommandState, str]], str]:
+    ) -> tuple[list[tuple[CommandState, int]], str]:
         """Commands with their arrivals, and the cursor of the next page."""
-        last_arrival, last_id = _read_cursor(cursor, query)
         arguments: list[Argument] = [
             query.agent_id,
             ",".join(query.statuses or CommandStatus),
             query.type,
             "-inf" if query.queued_after_ms is None else query.queued_after_ms * 1000,
             "+inf" if query.queued_before_ms is None else query.queued_before_ms * 1000,
-            last_arrival,
-            last_id,
+            *read_cursor(cursor, query).arguments,
             size,
             self._max_scanned_per_page,
         ]
         arrival, command_id, *found = await self._functions.read("list_commands", arguments)
-        next_cursor = _write_cursor(arrival.decode(), command_id.decode(), query) if arrival else ""
-        read = [(rows.known_state(row[-1], row), row[-2]) for row in map(rows.text_row, found)]
+        next_cursor = write_cursor(Place(int(arrival), command_id.decode()), query) if arrival else ""
+        read = [(rows.known_state(row[-1], row), int(row[-2])) for row in map(rows.text_row, found)]
         return [(state, arrival) for state, arrival in read if state is not None], next_cursor
 
     async def presences(self, agent_ids: Sequence[str]) -> list[AgentPresence]:
@@ -118,7 +114,7 @@ class ValkeyCommandReader:
             calls.append(
                 (
                     "HMGET",
-                    keys.in_shard(keys.SESSION).format(agent_id=agent_id),
+                    self._names(keys.SESSION, agent_id=agent_id),
                     "connected",
                     "last_seen_ms",
                     "away_since_ms",
@@ -129,41 +125,33 @@ class ValkeyCommandReader:
 
     async def labels(self, agent_ids: Sequence[str]) -> list[Mapping[str, str]]:
         found = await self._connection.calls(
-            [("HGET", keys.in_shard(keys.SESSION).format(agent_id=agent_id), "labels") for agent_id in agent_ids]
+            [("HGET", self._names(keys.SESSION, agent_id=agent_id), "labels") for agent_id in agent_ids]
         )
         return [json.loads(text) if text else {} for text in found]
 
     async def agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
-        calls: list[tuple[Argument, ...]] = [("TIME",)]
-        for agent_id in agent_ids:
-            calls += [
-                ("HMGET", keys.in_shard(keys.SESSION).format(agent_id=agent_id), *rows.SESSION_FIELDS),
-                # The slots and the type of each assigned command, at most as many as an agent holds.
-                ("SORT_RO", keys.in_shard(keys.ASSIGNED).format(agent_id=agent_id), *_BY_ASSIGNED),
-                ("ZCARD", keys.in_shard(keys.READY).format(agent_id=agent_id)),
-                ("ZCARD", keys.in_shard(keys.CONTROL).format(agent_id=agent_id)),
-                ("SCARD", keys.in_shard(keys.DELAYED).format(agent_id=agent_id)),
-            ]
-        now, *replies = await self._connection.calls(calls)
         found: list[AgentInfo | None] = []
-        now_ms = _milliseconds(now)
-        for place, agent_id in enumerate(agent_ids):
-            row, assigned, ready, control, delayed = replies[5 * place : 5 * place + 5]
+        for first in range(0, len(agent_ids), AGENTS_PER_CALL):
+            found += await self._agents(agent_ids[first : first + AGENTS_PER_CALL])
+        return found
+
+    async def _agents(self, agent_ids: Sequence[str]) -> list[AgentInfo | None]:
+        arguments: list[Argument] = [",".join(rows.SESSION_FIELDS), *agent_ids]
+        now_ms, *replies = await self._functions.read("read_agents", arguments, self._connection)
+        found: list[AgentInfo | None] = []
+        for agent_id, (row, assigned, slots, queued) in zip(agent_ids, replies, strict=True):
             there = rows.presence((row[1], row[7], row[8]), now_ms, self._offline_after_ms)
-            running, slots_used = rows.slots_used(assigned)
-            counts = rows.AgentCounts(running, slots_used, ready + control + delayed)
-            found.append(rows.agent_info(agent_id, row, counts, there, now_ms))
+            found.append(rows.agent_info(agent_id, row, rows.AgentCounts(assigned, slots, queued), there, now_ms))
         return found
 
     async def agent_ids(self, after: str, limit: int) -> list[str]:
         first = f"({after}" if after else "-"
-        ids = await self._connection.call("ZRANGE", keys.in_shard(keys.AGENTS), first, "+", "BYLEX", "LIMIT", 0, limit)
+        ids = await self._connection.call("ZRANGE", self._names(keys.AGENTS), first, "+", "BYLEX", "LIMIT", 0, limit)
         return [agent_id.decode() for agent_id in ids]
 
     async def depth(self) -> QueueDepth:
-        by_status = keys.in_shard(keys.BY_STATUS)
-        calls: list[tuple[Argument, ...]] = [("ZCARD", by_status.format(status=s)) for s in CommandStatus]
-        oldest_key = by_status.format(status=CommandStatus.QUEUED)
+        calls: list[tuple[Argument, ...]] = [("ZCARD", self._names(keys.BY_STATUS, status=s)) for s in CommandStatus]
+        oldest_key = self._names(keys.BY_STATUS, status=CommandStatus.QUEUED)
         *counts, oldest, now = await self._connection.calls(
             [*calls, ("ZRANGE", oldest_key, 0, 0, "WITHSCORES"), ("TIME",)]
         )
@@ -173,34 +161,3 @@ class ValkeyCommandReader:
 
 def _milliseconds(time_reply: Sequence[bytes]) -> int:
     return int(time_reply[0]) * 1000 + int(time_reply[1]) // 1000
-
-
-def _write_cursor(arrival: str, command_id: str, query: CommandFilter) -> str:
-    text = f"{arrival} {command_id} {_digest(query)}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _digest(query: CommandFilter) -> str:
-    """Identify a query: a cursor continues only the query that it came from (AIP-158).
-
-    Times are excluded: a request for the last two hours has slightly later times on each page.
-    """
-    timeless = dataclasses.replace(query, queued_after_ms=None, queued_before_ms=None)
-    return f"{zlib.crc32(repr(timeless).encode()):08x}"
-
-
-def _read_cursor(cursor: str, query: CommandFilter) -> tuple[str, str]:
-    if not cursor:
-        return "", ""
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-        arrival, command_id, digest = text.split(" ")
-        if not arrival.isdigit() or digest != _digest(query):
-            raise ValueError("not a cursor, or a cursor of another query")
-    except (binascii.Error, UnicodeError, ValueError) as error:
-        raise InvalidArgument(
-            "page_token was not issued by a list call",
-            field="page_token",
-            reason="INVALID_PAGE_TOKEN",
-        ) from error
-    return arrival, command_id

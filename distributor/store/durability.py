@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from distributor.errors import DistributorError, Unavailable
 from distributor.observability.logging import get_logger
+from distributor.store.connections import Pipeline
 from distributor.store.group_commit import GroupCommit, not_durable
-from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.valkey_connection import Argument
 
 logger = get_logger()
@@ -67,7 +67,7 @@ class _OnConnection(Durability):
 
     waits = True
 
-    def __init__(self, connection: PipelinedConnection) -> None:
+    def __init__(self, connection: Pipeline) -> None:
         self._connection = connection
 
     async def settled(self) -> None:
@@ -96,7 +96,7 @@ class WrittenFirst(_OnConnection):
     is noticed within about a second.
     """
 
-    def __init__(self, connection: PipelinedConnection, *, may_postpone: bool = True) -> None:
+    def __init__(self, connection: Pipeline, *, may_postpone: bool = True) -> None:
         """`may_postpone` is whether Valkey may reply before it has written."""
         super().__init__(connection)
         self._group = GroupCommit(self.written, TIMEOUT_SECONDS)
@@ -157,7 +157,7 @@ class SyncedByUs(_OnConnection):
     Valkey writes before it replies unless its disk is full, so it is asked for write errors before each fsync.
     """
 
-    def __init__(self, connection: PipelinedConnection, sync: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, connection: Pipeline, sync: Callable[[], Awaitable[None]]) -> None:
         """`sync` returns once everything written before the call is on disk, or raises OSError."""
         super().__init__(connection)
         self._sync = sync
@@ -209,8 +209,8 @@ class Replicated(_OnConnection):
 
     def __init__(
         self,
-        connection: PipelinedConnection,
-        waiting: PipelinedConnection,
+        connection: Pipeline,
+        waiting: Pipeline,
         replicas: int,
         local: WrittenFirst | None = None,
     ) -> None:

@@ -10,12 +10,10 @@ from typing import Final
 from distributor.model.event import EventBatch
 from distributor.model.position import BEGINNING, order_of
 from distributor.store import keys
-from distributor.store.connections import EVENT_BLOCK_MS
+from distributor.store.connections import EVENT_BLOCK_MS, Reads
 from distributor.store.durability import Durability
 from distributor.store.event_entries import EventEntries
-from distributor.store.valkey_connection import ValkeyConnection
 
-EVENTS_KEY: Final = keys.in_shard(keys.EVENTS)
 MAX_ENTRIES_PER_READ: Final = 200
 BUSY_INTERVAL_SECONDS: Final = 0.02
 """Reads that follow each other faster than this are a sign of load."""
@@ -34,11 +32,13 @@ class ValkeyEventLog:
 
     def __init__(
         self,
-        connection: ValkeyConnection,
-        counting: ValkeyConnection | None = None,
+        connection: Reads,
+        counting: Reads | None = None,
         durability: Durability | None = None,
         replica: str = "",
+        shard: str = keys.ONLY_SHARD,
     ) -> None:
+        self._stream = keys.in_shard(keys.EVENTS, shard)
         self._replica = replica.encode()
         self._connection = connection
         self._counting = counting or connection
@@ -57,7 +57,7 @@ class ValkeyEventLog:
         self._position, self._added_before = position, None
         while True:
             reply = await self._connection.call(
-                "XREAD", "COUNT", MAX_ENTRIES_PER_READ, "BLOCK", EVENT_BLOCK_MS, "STREAMS", EVENTS_KEY, position
+                "XREAD", "COUNT", MAX_ENTRIES_PER_READ, "BLOCK", EVENT_BLOCK_MS, "STREAMS", self._stream, position
             )
             if reply:
                 # Under load, entries are read together.
@@ -93,9 +93,9 @@ class ValkeyEventLog:
         A reader that has not been seen up to date since it began is shown at most MAX_ENTRIES_COUNTED behind, unless
         all retained entries are ahead of it.
         """
-        if not self._position or not await self._counting.call("EXISTS", EVENTS_KEY):
+        if not self._position or not await self._counting.call("EXISTS", self._stream):
             return 0
-        reply = await self._counting.call("XINFO", "STREAM", EVENTS_KEY)
+        reply = await self._counting.call("XINFO", "STREAM", self._stream)
         info = dict(zip(reply[::2], reply[1::2], strict=True))
         # The tail continues meanwhile: compare with where it is now.
         position, newest = order_of(self._position), order_of(info[b"last-generated-id"].decode())
@@ -110,7 +110,7 @@ class ValkeyEventLog:
             return max(0, int(info[b"entries-added"]) - self._added_before - self._read)
         until = info[b"last-generated-id"]
         ahead = await self._counting.call(
-            "XRANGE", EVENTS_KEY, f"({self._position}", until, "COUNT", MAX_ENTRIES_COUNTED
+            "XRANGE", self._stream, f"({self._position}", until, "COUNT", MAX_ENTRIES_COUNTED
         )
         return len(ahead)
 
@@ -120,7 +120,7 @@ class ValkeyEventLog:
         An emptied or restored Valkey may have an earlier clock. Its events would not be read.
         """
         oldest, newest = await self._connection.calls(
-            [("XRANGE", EVENTS_KEY, "-", "+", "COUNT", 1), ("XREVRANGE", EVENTS_KEY, "+", "-", "COUNT", 1)]
+            [("XRANGE", self._stream, "-", "+", "COUNT", 1), ("XREVRANGE", self._stream, "+", "-", "COUNT", 1)]
         )
         return bool(oldest) and (
             order_of(oldest[0][0].decode()) <= order_of(position) <= order_of(newest[0][0].decode())
@@ -128,14 +128,15 @@ class ValkeyEventLog:
 
     async def last_position(self) -> str:
         """The position of the newest event, or BEGINNING if there is none."""
-        newest = await self._connection.call("XREVRANGE", EVENTS_KEY, "+", "-", "COUNT", 1)
+        newest = await self._connection.call("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
         return newest[0][0].decode() if newest else BEGINNING
 
 
 class ValkeyEventHistory:
     """The EventHistory port on Valkey. Safe for concurrent use on one event loop."""
 
-    def __init__(self, connection: ValkeyConnection) -> None:
+    def __init__(self, connection: Reads, shard: str = keys.ONLY_SHARD) -> None:
+        self._stream = keys.in_shard(keys.EVENTS, shard)
         self._connection = connection
         self._entries = EventEntries()
 
@@ -143,17 +144,17 @@ class ValkeyEventHistory:
         """Whether all events after `position` are retained: neither trimmed nor lost with an emptied Valkey."""
         if order_of(position) == order_of(BEGINNING):
             return await self._nothing_trimmed()
-        oldest = await self._connection.call("XRANGE", EVENTS_KEY, "-", "+", "COUNT", 1)
+        oldest = await self._connection.call("XRANGE", self._stream, "-", "+", "COUNT", 1)
         return bool(oldest) and order_of(oldest[0][0].decode()) <= order_of(position)
 
     async def between(self, after: str, until: str) -> list[EventBatch]:
         """The first batches after `after`, up to and including `until`; empty if there are none."""
-        entries = await self._connection.call("XRANGE", EVENTS_KEY, f"({after}", until, "COUNT", MAX_ENTRIES_PER_READ)
+        entries = await self._connection.call("XRANGE", self._stream, f"({after}", until, "COUNT", MAX_ENTRIES_PER_READ)
         return [self._entries.batch(entry_id, fields) for entry_id, fields in entries]
 
     async def _nothing_trimmed(self) -> bool:
-        if not await self._connection.call("EXISTS", EVENTS_KEY):
+        if not await self._connection.call("EXISTS", self._stream):
             return True
-        reply = await self._connection.call("XINFO", "STREAM", EVENTS_KEY)
+        reply = await self._connection.call("XINFO", "STREAM", self._stream)
         info = dict(zip(reply[::2], reply[1::2], strict=True))
         return bool(info[b"length"] == info[b"entries-added"])

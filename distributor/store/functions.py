@@ -19,12 +19,12 @@ from distributor.model.lifecycle import CANCEL_STAGES, TRANSITIONS, CancelStage,
 from distributor.model.repair import Repair, RepairKind
 from distributor.observability.logging import get_logger
 from distributor.store import keys
+from distributor.store.connections import Pipeline, Reads
 from distributor.store.durability import Durability
 from distributor.store.event_entries import own_events
 from distributor.store.keys import lua_keys, lua_prelude
-from distributor.store.pipelined_connection import PipelinedConnection
 from distributor.store.policy import StorePolicy
-from distributor.store.valkey_connection import Argument, ValkeyConnection
+from distributor.store.valkey_connection import Argument
 
 logger = get_logger()
 
@@ -84,23 +84,27 @@ class Functions:
     """Calls the functions by their short names. Loads the library if Valkey lacks it.
 
     `on_changes` receives what each call has changed, before its caller receives the reply, and once that is durable.
-    `on_repair` receives each repair of a damaged record that a call has met; the index check returns its own.
+    `on_repair` receives each repair of a damaged record that a call has met; the index check returns its own. `observe`
+    receives each round trip, `on_failure` the name of each function whose call failed.
     """
 
     def __init__(
         self,
-        connection: PipelinedConnection,
+        connection: Pipeline,
         replica: str = "",
         policy: StorePolicy | None = None,
-        observe: Observer | None = None,
-        failed: Callable[[str], None] | None = None,
         durability: Durability | None = None,
+        shard: str = keys.ONLY_SHARD,
     ) -> None:
-        """`observe` receives each round trip, `failed` the name of each function whose call failed."""
+        """The functions work on what one shard has, that with the tag `shard`."""
+        self.names = keys.ShardNames(shard)
+        self._events_key = self.names(keys.EVENTS)
         self._durability = durability or Durability()
         policy = policy or StorePolicy()
         self.on_changes: Callable[[EventBatch], None] = _ignore
         self.on_repair: Callable[[Repair], None] = _ignore_repair
+        self.observe: Observer | None = None
+        self.on_failure: Callable[[str], None] | None = None
         self._connection = connection
         self._replica = replica
         self._head: tuple[Argument, ...] = (
@@ -108,8 +112,6 @@ class Functions:
             if policy.events_kept_ms
             else (replica, "MAXLEN", policy.events_kept)
         )
-        self._observe = observe
-        self._failed = failed
         self._calling: set[asyncio.Future[Any]] = set()
         self._source, self._version = library_source()
 
@@ -147,7 +149,7 @@ class Functions:
             raise reply
         return reply
 
-    async def read(self, name: str, arguments: Sequence[Argument], connection: ValkeyConnection | None = None) -> Any:
+    async def read(self, name: str, arguments: Sequence[Argument], connection: Reads | None = None) -> Any:
         """Call a function that only reads and return its reply. Large replies need a `connection` of their own."""
         begun = time.perf_counter()
         packed = self._packed(name, *arguments, by="FCALL_RO")
@@ -155,8 +157,8 @@ class Functions:
         if isinstance(reply, DistributorError):
             self.note_failure(name)
             raise reply
-        if self._observe is not None:
-            self._observe(name, 1, time.perf_counter() - begun)
+        if self.observe is not None:
+            self.observe(name, 1, time.perf_counter() - begun)
         return reply
 
     def submit(self, calls: Sequence[FunctionCall]) -> asyncio.Future[list[Any]]:
@@ -192,12 +194,12 @@ class Functions:
                 self.on_changes(EventBatch(position.decode(), self._replica, changes))
             except Exception:
                 logger.exception("a change could not be reported", function=call.name)
-        if self._observe is not None:
-            self._observe(call.name, call.items, seconds)
+        if self.observe is not None:
+            self.observe(call.name, call.items, seconds)
         return reply
 
     def _packed(self, name: str, *arguments: Argument, by: str = "FCALL") -> tuple[Argument, ...]:
-        return (by, f"{name}_{self._version}", 1, keys.in_shard(keys.EVENTS), *arguments)
+        return (by, f"{name}_{self._version}", 1, self._events_key, *arguments)
 
     def _send(self, packed: list[tuple[Argument, ...]]) -> asyncio.Future[list[Any]]:
         if self._durability.proof:
@@ -218,7 +220,7 @@ class Functions:
             (raw,) = await self._connection.submit([packed])
         return raw
 
-    async def _executed_over(self, connection: ValkeyConnection, packed: tuple[Argument, ...]) -> Any:
+    async def _executed_over(self, connection: Reads, packed: tuple[Argument, ...]) -> Any:
         try:
             return await connection.call(*packed)
         except DistributorError as error:
@@ -234,8 +236,8 @@ class Functions:
 
     def note_failure(self, name: str) -> None:
         """Count a failed call of a function."""
-        if self._failed is not None:
-            self._failed(name)
+        if self.on_failure is not None:
+            self.on_failure(name)
 
 
 def _has_events(raw: Any) -> bool:

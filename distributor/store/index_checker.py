@@ -9,9 +9,10 @@ from typing import Final, NamedTuple
 from distributor.model.lifecycle import TERMINAL, CommandStatus
 from distributor.model.repair import Repair, RepairKind
 from distributor.store import keys
+from distributor.store.connections import Reads
 from distributor.store.functions import Functions, repairs_of
 from distributor.store.policy import StorePolicy
-from distributor.store.valkey_connection import Argument, ValkeyConnection
+from distributor.store.valkey_connection import Argument
 
 SCANNED_AT_ONCE: Final = 200
 KEYS_AT_ONCE: Final = 150
@@ -52,9 +53,10 @@ class ValkeyIndexChecker:
     these in one step, by all that is stored of them, and repairs.
     """
 
-    def __init__(self, connection: ValkeyConnection, functions: Functions, replica: str, policy: StorePolicy) -> None:
+    def __init__(self, connection: Reads, functions: Functions, replica: str, policy: StorePolicy) -> None:
         self._connection = connection
         self._functions = functions
+        self._names = functions.names
         self._replica = replica
         self._header: list[Argument] = [
             policy.retention_ms,
@@ -66,7 +68,7 @@ class ValkeyIndexChecker:
 
     async def take_turn(self, rest_ms: int) -> bool:
         """Whether this replica is to sweep: no other does, or has ended a sweep within the last `rest_ms`."""
-        key = keys.in_shard(keys.INDEX_CHECK)
+        key = self._names(keys.INDEX_CHECK)
         taken = await self._connection.call("SET", key, self._replica, "NX", "PX", TURN_MS)
         if taken is not None:
             return True
@@ -79,8 +81,8 @@ class ValkeyIndexChecker:
 
     async def sweep(self) -> AsyncIterator[Sequence[Repair]]:
         """Check everything; yield the repairs of each step. Raises the errors of CommandStore."""
-        indexes = {Index("deadlines", keys.in_shard(keys.DEADLINES))}
-        indexes |= {Index("by_status", _by_status(status), status) for status in CommandStatus}
+        indexes = {Index("deadlines", self._names(keys.DEADLINES))}
+        indexes |= {Index("by_status", self._by_status(status), status) for status in CommandStatus}
         cursor = _START
         while cursor != _END:
             await self._renew_turn()
@@ -96,11 +98,11 @@ class ValkeyIndexChecker:
                 repairs = await self._check(suspects)
                 wrong |= {repair.subject for repair in repairs if repair.kind is RepairKind.WRONG_TYPE}
                 yield repairs
-        if await self._connection.call("TYPE", keys.in_shard(keys.ENDED)) not in (b"none", b"list"):
-            yield [Repair(RepairKind.WRONG_TYPE, keys.in_shard(keys.ENDED))]
-        elif not wrong & {_by_status(status) for status in TERMINAL}:
+        if await self._connection.call("TYPE", self._names(keys.ENDED)) not in (b"none", b"list"):
+            yield [Repair(RepairKind.WRONG_TYPE, self._names(keys.ENDED))]
+        elif not wrong & {self._by_status(status) for status in TERMINAL}:
             yield await self._list_ended()
-        await self._connection.call("SET", keys.in_shard(keys.INDEX_CHECK), _DONE, "PX", _REST_KEPT_MS)
+        await self._connection.call("SET", self._names(keys.INDEX_CHECK), _DONE, "PX", _REST_KEPT_MS)
 
     async def inspect_keys(self, cursor: Argument) -> tuple[Argument, list[Found], list[Index]]:
         """Look at a page of all keys: the cursor of the next, suspects, and indexes."""
@@ -117,7 +119,7 @@ class ValkeyIndexChecker:
     async def _renew_turn(self) -> None:
         if time.monotonic() >= self._renewal:
             self._renewal = time.monotonic() + RENEWAL_SECONDS
-            await self._connection.call("PEXPIRE", keys.in_shard(keys.INDEX_CHECK), TURN_MS)
+            await self._connection.call("PEXPIRE", self._names(keys.INDEX_CHECK), TURN_MS)
 
     async def _check(self, suspects: Sequence[Found]) -> list[Repair]:
         wrong = [Repair(RepairKind.WRONG_TYPE, found.key) for found in suspects if found.where == "wrong_type"]
@@ -135,8 +137,8 @@ class ValkeyIndexChecker:
 
     async def _list_ended(self) -> list[Repair]:
         """List ended commands that are to be forgotten some day and would not be. Usually, counts show that none is."""
-        ended = keys.in_shard(keys.ENDED)
-        terminal = [_by_status(status) for status in CommandStatus if status in TERMINAL]
+        ended = self._names(keys.ENDED)
+        terminal = [self._by_status(status) for status in CommandStatus if status in TERMINAL]
         # Listed in the same step in which they end: what ends between these reads makes the list longer.
         *counts, listed = await self._connection.calls([*(("ZCARD", key) for key in terminal), ("LLEN", ended)])
         if listed >= sum(counts):
@@ -147,6 +149,9 @@ class ValkeyIndexChecker:
             async for ids in self._members(key):
                 missing += [command_id for command_id in ids if command_id not in known]
         return await self.check([Found("ended", ended, command_id) for command_id in await self._by_end(missing)])
+
+    def _by_status(self, status: CommandStatus) -> str:
+        return self._names(keys.BY_STATUS, status=status)
 
     async def _members(self, key: str) -> AsyncIterator[list[str]]:
         cursor = _START
@@ -161,7 +166,7 @@ class ValkeyIndexChecker:
         last = -1
         while True:
             first = last - SCANNED_AT_ONCE + 1
-            found = await self._connection.call("LRANGE", keys.in_shard(keys.ENDED), first, last)
+            found = await self._connection.call("LRANGE", self._names(keys.ENDED), first, last)
             known.update(_text(command_id) for command_id in found)
             if len(found) < SCANNED_AT_ONCE:
                 return known
@@ -173,14 +178,14 @@ class ValkeyIndexChecker:
         for first in range(0, len(command_ids), SCANNED_AT_ONCE):
             some = command_ids[first : first + SCANNED_AT_ONCE]
             found = await self._connection.calls(
-                [("HGET", keys.STATUS.format(command_id=command_id), "finished_ms") for command_id in some]
+                [("HGET", self._names.of_command(keys.STATUS, command_id), "finished_ms") for command_id in some]
             )
             times += [(int(time or 0), command_id) for time, command_id in zip(found, some, strict=True)]
         recent = await self._recently_ended()
         return [command_id for _, command_id in sorted(times) if command_id not in recent]
 
     async def _recently_ended(self) -> set[str]:
-        found = await self._connection.call("LRANGE", keys.in_shard(keys.ENDED), -25 * SCANNED_AT_ONCE, -1)
+        found = await self._connection.call("LRANGE", self._names(keys.ENDED), -25 * SCANNED_AT_ONCE, -1)
         return {_text(command_id) for command_id in found}
 
 
@@ -190,10 +195,6 @@ _END: Final = b"0"
 _DONE: Final = b"done"
 _REST_KEPT_MS: Final = 31 * 86_400_000
 """How long to remember a sweep: longer than any `cleanup_interval`."""
-
-
-def _by_status(status: CommandStatus) -> str:
-    return keys.in_shard(keys.BY_STATUS).format(status=status)
 
 
 def _text(part: bytes) -> str:

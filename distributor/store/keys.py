@@ -1,16 +1,16 @@
 """Names of all keys, and of the fields of a command's status hash.
 
-The keys COMMAND, STATUS, AGENT_COMMAND and RESULT are fixed: other programs read them. Names of a single command are
-literal; a command id minted for a shard carries the shard's tag itself. All other names begin with the tag of a shard
-and are built by `in_shard`. The Lua functions get all names from `lua_prelude()`, so this file is the only place that
-spells them.
+The keys COMMAND, STATUS, AGENT_COMMAND and RESULT are fixed: other programs read them. The names of a single command
+have its id, and are built by `of_command`: an id minted for a shard begins with the shard's tag, so the names lie in
+the shard's slot. All other names begin with the tag of a shard and are built by `in_shard`. The Lua functions get all
+names from `lua_prelude()`, so this file is the only place that spells them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from distributor.model.agent_session import MAX_UNACKNOWLEDGED_OUTPUT_BYTES
 from distributor.model.control import CONTROL_TYPES, INSTANCE_TYPES
@@ -20,9 +20,34 @@ ONLY_SHARD: Final = ""
 """The tag of the shard that all agents share."""
 
 
-def in_shard(name: str, shard: str = ONLY_SHARD) -> str:
-    """The name of an index, deadline, event stream or session in a shard."""
-    return f"{shard}{name}"
+def in_shard(name: str, shard: str = ONLY_SHARD, **parts: object) -> str:
+    """The name of an index, deadline, event stream or session in a shard; `parts` fill its placeholders."""
+    # Not the tag: it has braces, too.
+    return shard + name.format(**parts)
+
+
+def of_command(name: str, command_id: str, shard: str = ONLY_SHARD, **parts: object) -> str:
+    """The name of a key of a command in a shard; `parts` fill its other placeholders.
+
+    An id that was minted elsewhere, before the store was divided or divided otherwise, stays as it is: its names have
+    the shard's tag and a dot before it.
+    """
+    named = command_id if command_id.startswith(shard) else f"{shard}.{command_id}"
+    return name.format(command_id=named, **parts)
+
+
+class ShardNames(NamedTuple):
+    """The names in one shard, by its tag."""
+
+    shard: str = ONLY_SHARD
+
+    def __call__(self, name: str, **parts: object) -> str:
+        """The name of an index, deadline, event stream or session."""
+        return in_shard(name, self.shard, **parts)
+
+    def of_command(self, name: str, command_id: str, **parts: object) -> str:
+        """The name of a key of a command."""
+        return of_command(name, command_id, self.shard, **parts)
 
 
 COMMAND: Final = "command:queue:{command_id}"
@@ -224,12 +249,13 @@ def lua_prelude(source: str | None = None) -> str:
     """Lua source that defines key names and field numbers for the functions.
 
     A template becomes a function `<name>_key(placeholder, ...)`, if `source` uses it; all do without a `source`.
+    `named` is what `of_command` makes of an id.
     `SHARD` is the tag of the shard that a call is for. To find out what a key is, there are a name and a pattern for
     each template, in the order in which to try them. Fields become constants with their number, such as `F_STATUS`,
     counted over FIELDS, RARE_FIELDS and REQUEST_FIELDS; those of a row likewise, such as `ROW_STATUS`. The sets of
     special command types come from `model/control.py`.
     """
-    lines = ["local SHARD = ''", f"local EVENTS = '{EVENTS}'"]
+    lines = ["local SHARD = ''", f"local EVENTS = '{EVENTS}'", _NAMED]
     lines += _KEY_FUNCTIONS.values() if source is None else [lua_keys(source)]
     lines += [
         _lua_list("FIELDS", OFTEN_READ),
@@ -272,8 +298,17 @@ def _lua_set(words: Iterable[str]) -> str:
 def _lua_key(name: str, template: str, prefix: tuple[str, ...]) -> str:
     parts = re.split(r"{(\w+)}", template)
     pieces = [part if place % 2 else f"'{part}'" for place, part in enumerate(parts) if part]
+    if not prefix:
+        pieces = [f"named({piece})" if piece == "command_id" else piece for piece in pieces]
     return f"local function {name}_key({', '.join(parts[1::2])}) return {' .. '.join([*prefix, *pieces])} end"
 
+
+_NAMED: Final = """\
+local function named(command_id)
+  if string.sub(command_id, 1, #SHARD) == SHARD then return command_id end
+  return SHARD .. '.' .. command_id
+end"""
+"""What `of_command` does, in Lua."""
 
 _KEY_FUNCTIONS: Final = {
     **{name: _lua_key(name, template, ()) for name, template in _OF_A_COMMAND.items()},

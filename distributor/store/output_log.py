@@ -8,11 +8,12 @@ from typing import Any, Final, NamedTuple
 from distributor.model.delivery import OutputChunk, OutputPiece, OutputRefusal, OutputStream
 from distributor.model.lifecycle import Operation, sources
 from distributor.store import keys
+from distributor.store.connections import Reads
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
 from distributor.store.policy import StorePolicy
 from distributor.store.stored_form import plain_output
-from distributor.store.valkey_connection import Argument, ValkeyConnection
+from distributor.store.valkey_connection import Argument
 from distributor.tasks import off_loop
 
 _STREAMS: Final = {str(number).encode(): stream for number, stream in enumerate(OutputStream, start=1)}
@@ -26,9 +27,7 @@ class ValkeyOutputLog:
     Reads have a connection of their own: large replies must not delay functions that change commands.
     """
 
-    def __init__(
-        self, connection: ValkeyConnection, functions: Functions, exchanges: Exchanges, policy: StorePolicy
-    ) -> None:
+    def __init__(self, connection: Reads, functions: Functions, exchanges: Exchanges, policy: StorePolicy) -> None:
         self._connection = connection
         self._functions = functions
         self._kept = policy.output_kept_bytes, policy.output_kept_pieces
@@ -44,7 +43,7 @@ class ValkeyOutputLog:
         return arguments
 
     async def base(self, command_id: str) -> int:
-        key = keys.STATUS.format(command_id=command_id)
+        key = self._functions.names.of_command(keys.STATUS, command_id)
         return int(await self._connection.call("HGET", key, "output_base") or 0)
 
     async def read(self, command_id: str, offset: int, max_bytes: int) -> list[OutputChunk]:

@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple
 from distributor.model.agent import AgentInfo, AgentPresence
 from distributor.model.agent_vitals import HEALTHY, AgentVitals
 from distributor.model.command import Attempt, CommandResult, CommandState, Reason, Receipts
-from distributor.model.control import CONTROL_TYPES
 from distributor.model.delivery import Completion
 from distributor.model.lifecycle import CancelStage, CommandStatus
 from distributor.model.requester import Requester
@@ -162,13 +161,6 @@ class AgentCounts(NamedTuple):
     running: int
     slots_used: int
     queued: int
-
-
-def slots_used(assigned: Row) -> tuple[int, int]:
-    """The number of commands in `assigned`, and the slots that they use; it has slots and type of each, in turn."""
-    kinds = zip(assigned[::2], assigned[1::2], strict=True)
-    slots = [0 if (kind or b"").decode() in CONTROL_TYPES else int(count or 1) for count, kind in kinds]
-    return len(slots), sum(slots)
 
 
 def agent_info(agent_id: str, row: Row, counts: AgentCounts, there: AgentPresence, now_ms: int = 0) -> AgentInfo | None:

@@ -13,9 +13,10 @@ from distributor.model.lifecycle import Operation, sources
 from distributor.model.stop_scope import StopScope
 from distributor.observability.logging import get_logger
 from distributor.store import keys, rows
+from distributor.store.connections import Reads
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import Functions
-from distributor.store.valkey_connection import Argument, ValkeyConnection
+from distributor.store.valkey_connection import Argument
 
 logger = get_logger()
 
@@ -39,11 +40,10 @@ _FIELDS: Final = (
 class ValkeyStopStore:
     """The StopStore port on Valkey. Safe for concurrent use on one event loop."""
 
-    def __init__(
-        self, connection: ValkeyConnection, functions: Functions, exchanges: Exchanges, offline_after_ms: int
-    ) -> None:
+    def __init__(self, connection: Reads, functions: Functions, exchanges: Exchanges, offline_after_ms: int) -> None:
         self._connection = connection
         self._functions = functions
+        self._names = functions.names
         self._halted = exchanges.queue("halted", _flat, _outcomes)
         self._offline_after_ms = offline_after_ms
 
@@ -61,7 +61,7 @@ class ValkeyStopStore:
         return [stored_stop(stop_id, text) for stop_id, text in zip(stop_ids, ended, strict=True) if text]
 
     async def stops(self) -> list[EmergencyStop]:
-        found = await self._connection.call("HGETALL", keys.in_shard(keys.STOPS))
+        found = await self._connection.call("HGETALL", self._names(keys.STOPS))
         stops = [
             stored_stop(stop_id.decode(errors="replace"), text)
             for stop_id, text in zip(found[::2], found[1::2], strict=True)
@@ -84,7 +84,7 @@ class ValkeyStopStore:
         after = "-"
         while True:
             found = await self._connection.call(
-                "ZRANGE", keys.in_shard(keys.AGENTS), after, "+", "BYLEX", "LIMIT", 0, AGENTS_AT_ONCE
+                "ZRANGE", self._names(keys.AGENTS), after, "+", "BYLEX", "LIMIT", 0, AGENTS_AT_ONCE
             )
             agent_ids = [agent_id.decode() for agent_id in found]
             sessions = await self._read(agent_ids, scope)
@@ -102,8 +102,8 @@ class ValkeyStopStore:
         calls: list[tuple[Argument, ...]] = [("TIME",)]
         for agent_id in agent_ids:
             calls += [
-                ("HMGET", keys.in_shard(keys.SESSION).format(agent_id=agent_id), *_FIELDS),
-                ("SCARD", keys.in_shard(keys.ASSIGNED).format(agent_id=agent_id)),
+                ("HMGET", self._names(keys.SESSION, agent_id=agent_id), *_FIELDS),
+                ("SCARD", self._names(keys.ASSIGNED, agent_id=agent_id)),
             ]
         (seconds, microseconds), *replies = await self._connection.calls(calls)
         now_ms = int(seconds) * 1000 + int(microseconds) // 1000

@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from distributor.errors import ConfigurationError, DistributorError
+from distributor.store.connections import Reads
 from distributor.store.functions import Functions
-from distributor.store.valkey_connection import ValkeyConnection
 
 MIN_VERSION: Final = (7, 0)
 """The first version with functions, by `redis_version`; Valkey itself began at 7.2."""
@@ -40,7 +40,7 @@ _REMEDIES: Final = (
 """Remedies by a part of the error text; the first match applies."""
 
 
-async def check_server(connection: ValkeyConnection) -> None:
+async def check_server(connection: Reads) -> None:
     """Raise ConfigurationError unless this is a Valkey that can keep commands.
 
     Reachable, new enough for functions, no cluster, and never evicting.
@@ -64,7 +64,7 @@ async def check_server(connection: ValkeyConnection) -> None:
         )
 
 
-async def load_functions(connection: ValkeyConnection, functions: Functions) -> None:
+async def load_functions(connection: Reads, functions: Functions) -> None:
     """Load the store's functions if they are missing. Raises ConfigurationError."""
     try:
         await functions.load()
@@ -72,7 +72,7 @@ async def load_functions(connection: ValkeyConnection, functions: Functions) -> 
         raise _unusable(connection, error) from error
 
 
-def _unusable(connection: ValkeyConnection, error: DistributorError) -> ConfigurationError:
+def _unusable(connection: Reads, error: DistributorError) -> ConfigurationError:
     # Our own error mostly just says that Valkey is away.
     cause = " ".join(str(error.__cause__ or error).split())
     remedy = next((remedy for word, remedy in _REMEDIES if word in cause), "check valkey_url")

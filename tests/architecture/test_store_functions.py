@@ -32,6 +32,7 @@ from distributor.store import keys
 from distributor.store.audit_log import ValkeyAuditLog
 from distributor.store.command_reader import ValkeyCommandReader
 from distributor.store.command_store import ValkeyCommandStore
+from distributor.store.connections import Reads
 from distributor.store.enrolment_store import ValkeyEnrolmentStore
 from distributor.store.exchanges import Exchanges
 from distributor.store.functions import FunctionCall, Functions
@@ -41,7 +42,6 @@ from distributor.store.policy import StorePolicy
 from distributor.store.revocation_list import ValkeyRevocationStore
 from distributor.store.session_store import ValkeySessionStore
 from distributor.store.stop_store import ValkeyStopStore
-from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.memory_trail import MemoryTrail, queued
 from tests.support.source_tree import PACKAGE
 
@@ -74,7 +74,7 @@ class Recorder(Functions):
     async def call(self, name: str, arguments: Sequence[Any], items: int = 1) -> Any:
         raise Recorded(name, [*self._head, *arguments])
 
-    async def read(self, name: str, arguments: Sequence[Any], connection: ValkeyConnection | None = None) -> Any:
+    async def read(self, name: str, arguments: Sequence[Any], connection: Reads | None = None) -> Any:
         raise Recorded(name, list(arguments))
 
     def submit(self, calls: Sequence[FunctionCall]) -> asyncio.Future[list[Any]]:
@@ -136,6 +136,7 @@ async def call_of(name: str, items: int) -> Recorded:
         "read_output": lambda: output.read("id", 0, 1),
         "get_command": lambda: reader.details("id"),
         "list_commands": lambda: reader.page(CommandFilter(), "", 1),
+        "read_agents": lambda: reader.agents(["agent"] * items),
         "check_indexes": lambda: checker.check([Found("record", "key", "id")] * items),
         "inspect_keys": lambda: checker.inspect_keys("0"),
         "inspect_index": lambda: checker.inspect_index(Index("deadlines", keys.DEADLINES), "0"),

@@ -27,8 +27,8 @@ class MemoryReader:
     async def results(self, command_ids: Sequence[str]) -> list[CommandResult | None]:
         return [None] * len(command_ids)
 
-    async def queued_under(self, idempotency_keys: Sequence[str]) -> list[str | None]:
-        return [None] * len(idempotency_keys)
+    async def queued_under(self, requests: Sequence[tuple[str, str]]) -> list[str | None]:
+        return [None] * len(requests)
 
     async def page(self, query: CommandFilter, cursor: str, size: int) -> Page[CommandState]:
         return Page([], "")

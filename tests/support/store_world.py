@@ -36,6 +36,7 @@ from distributor.store.revocation_list import ValkeyRevocationStore
 from distributor.store.session_store import ValkeySessionStore
 from distributor.store.stop_store import ValkeyStopStore
 from distributor.store.valkey_connection import ValkeyConnection
+from tests.support.shard_view import view
 
 AGENT: Final = "agent123"
 INSTANCE: Final = "instance1"
@@ -59,14 +60,17 @@ class StoreWorld:
         connections: StoreConnections,
         policy: StorePolicy | None = None,
         inspecting: ValkeyConnection | None = None,
+        shard: str = keys.ONLY_SHARD,
     ) -> None:
         self.connections = connections
-        self.connection = inspecting or connections.reads
-        """With which a test looks at what is stored, and damages it."""
+        self.shard = shard
+        self._inspecting = inspecting
+        self.connection = view(inspecting or connections.reads, shard)
+        """With which a test looks at what is stored, and damages it, by names as if there were no shards."""
         self.told: list[EventBatch] = []
         """Changes that came with the replies of the functions."""
         self.policy = policy or StorePolicy()
-        self.functions = Functions(connections.functions, REPLICA, self.policy)
+        self.functions = Functions(connections.functions, REPLICA, self.policy, shard=shard)
         self.functions.on_changes = self.told.append
         exchanges = Exchanges(self.functions)
         self.store = ValkeyCommandStore(self.functions, exchanges, self.policy)
@@ -79,12 +83,12 @@ class StoreWorld:
         self.enrolment = ValkeyEnrolmentStore(self.functions, self.policy.offline_after_ms)
         self.revocations = ValkeyRevocationStore(self.functions)
         self.epochs: dict[str, int] = {}
-        self._event_log = ValkeyEventLog(connections.events)
+        self._event_log = ValkeyEventLog(connections.events, shard=shard)
         self._mint = CommandIdMint()
 
     def under(self, **policy: Any) -> StoreWorld:
         """The same Valkey, agents and ids, under a policy that differs from the default in `policy`."""
-        world = StoreWorld(self.connections, StorePolicy(**policy), self.connection)
+        world = StoreWorld(self.connections, StorePolicy(**policy), self._inspecting, self.shard)
         world.epochs, world._mint = self.epochs, self._mint
         return world
 
@@ -92,7 +96,7 @@ class StoreWorld:
 
     def new_id(self) -> str:
         """An id that nothing has yet, greater than all before."""
-        return self._mint.mint(1_700_000_000_000, 0)
+        return self._mint.mint(1_700_000_000_000, 0, tag=self.shard)
 
     def new(self, agent_id: str = AGENT, kind: str = "PRINT", **fields: Any) -> NewCommand:
         """A command that is not stored yet."""

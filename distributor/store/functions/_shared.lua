@@ -77,12 +77,22 @@ local function commit(batch, replica, trim, kept)
   return server.call('XADD', events_key(), trim, '~', kept, '*', 'origin', replica, unpack(batch.events))
 end
 
+-- The refusal of a call while the keys of the shard move to another node one by one, nil otherwise. Some are here then
+-- and some there: a function could fail half way, or miss what it must see. Valkey says so of a key that is nowhere.
+local function refused_while_moving()
+  if SHARD == '' then return nil end
+  local probe = server.pcall('EXISTS', SHARD .. 'absent')
+  if type(probe) == 'table' and probe.err then
+    return server.error_reply('TRYAGAIN the slot of ' .. SHARD .. ' is moving to another node')
+  end
+end
+
 -- Names include the version of this source, so that servers of two versions can share a Valkey during an upgrade.
 -- KEYS[1] is the event stream of a shard; its prefix names the shard.
 local function register_reader(name, read)
   local function call(keys, args)
     SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
-    return read(args)
+    return refused_while_moving() or read(args)
   end
   server.register_function{function_name = name .. '_' .. VERSION, callback = call, flags = {'no-writes'}}
 end
@@ -94,6 +104,8 @@ end
 local function register(name, work, flags, implied)
   local function call(keys, args)
     SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
+    local refusal = refused_while_moving()
+    if refusal then return refusal end
     local batch = new_batch()
     batch.implied = implied
     local reply = work(batch, args)

@@ -132,9 +132,16 @@ local function look_at_other(page, key)
   end
 end
 
+-- The id that `named` has given this name; nil if it is of another shard.
+local function id_of(name)
+  if SHARD == '' then return name end
+  if string.sub(name, 1, #SHARD) ~= SHARD then return nil end
+  return string.sub(name, #SHARD + 1, #SHARD + 1) == '.' and string.sub(name, #SHARD + 2) or name
+end
+
 -- Keys of commands differ in what follows the last colon, so that what precedes it is matched once.
 local function look(page, key)
-  local head, id = string.match(key, '^(.*:)([^:]+)$')
+  local head, name = string.match(key, '^(.*:)([^:]+)$')
   if not head then return end
   local known = page.heads[head]
   if not known then
@@ -142,7 +149,9 @@ local function look(page, key)
     known = {LOOK[kind], second and first or ''}
     page.heads[head] = known
   end
-  if known[1] then known[1](page, key, id, known[2]) else look_at_other(page, key) end
+  if not known[1] then return look_at_other(page, key) end
+  local id = id_of(name)
+  if id then known[1](page, key, id, known[2]) end
 end
 
 -- The records that an index lacks, with one call for each index.

@@ -19,8 +19,8 @@ from tests.support.source_tree import PACKAGE
 
 STORE: Final = PACKAGE / "store"
 BY_THE_DRIVER: Final = {"CLIENT", "SELECT"}
-NOT_SENT: Final = {"PING", "WAITAOF"}
-"""PING is a type of command here; WAITAOF is sent only by a user without CONFIG."""
+NOT_SENT: Final = {"PING", "READONLY", "WAITAOF"}
+"""PING is a type of command here, READONLY the code of an error; WAITAOF is sent only by a user without CONFIG."""
 OF_THE_EMBEDDED: Final = {"embedded.py", "access_rules.py"}
 READ_BY_BRIDGES: Final = (
     "command_reader.py",
@@ -30,6 +30,7 @@ READ_BY_BRIDGES: Final = (
     "valkey_check.py",
     "functions/get_command.lua",
     "functions/list_commands.lua",
+    "functions/read_agents.lua",
     "functions/read_output.lua",
     "functions/revocations.lua",
 )

@@ -19,7 +19,7 @@ class Reader:
 
     def __init__(self, world: StoreWorld) -> None:
         self.world = world
-        self.log = ValkeyEventLog(world.connections.events, world.connection)
+        self.log = ValkeyEventLog(world.connections.events, world.connections.reads, shard=world.shard)
         self._tail: AsyncIterator[EventBatch] | None = None
 
     async def begin(self, position: str) -> None:

@@ -61,9 +61,9 @@ def pausing(monkeypatch: pytest.MonkeyPatch, pause: Callable[[], Awaitable[None]
 
 
 @asynccontextmanager
-async def tailing(connection: ValkeyConnection) -> AsyncIterator[AsyncIterator[EventBatch]]:
+async def tailing(world: StoreWorld, connection: ValkeyConnection) -> AsyncIterator[AsyncIterator[EventBatch]]:
     """What follows in the event stream."""
-    log = ValkeyEventLog(connection)
+    log = ValkeyEventLog(connection, shard=world.shard)
     tail = log.tail(await log.last_position())
     async with aclosing(tail), asyncio.timeout(PATIENCE_SECONDS):
         yield tail
@@ -80,7 +80,7 @@ async def test_a_burst_is_read_in_two_replies(
 ) -> None:
     """The first reply has what was there; all that is written while the reader pauses is in the second."""
     monkeypatch.setattr(event_log, "BUSY_INTERVAL_SECONDS", math.inf)
-    async with tailing(connection) as tail, asyncio.TaskGroup() as tasks:
+    async with tailing(world, connection) as tail, asyncio.TaskGroup() as tasks:
         burst = tasks.create_task(write(world, BURST))
 
         async def until_written() -> None:
@@ -98,7 +98,7 @@ async def test_changes_far_apart_are_read_without_a_pause(
     world: StoreWorld, connection: CountedConnection, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_log, "BUSY_INTERVAL_SECONDS", 0.0)
-    async with tailing(connection) as tail:
+    async with tailing(world, connection) as tail:
         for _ in range(5):
             await write(world, 1)
             await anext(tail)
@@ -117,7 +117,7 @@ async def test_replies_that_follow_within_20_ms_are_a_sign_of_load(
 ) -> None:
     now = 1_000.0
     monkeypatch.setattr(event_log, "time", SimpleNamespace(monotonic=lambda: now))
-    async with tailing(connection) as tail:
+    async with tailing(world, connection) as tail:
         for _ in range(5):
             now += apart
             await write(world, 1)

@@ -181,7 +181,7 @@ async def test_a_reader_that_was_overtaken_is_told_so(world: StoreWorld) -> None
     brief = world.under(events_kept=10)
     for _ in range(300):
         await brief.queued("agent-with-a-queue")
-    missed, first = await tailed(ValkeyEventLog(world.connection), position, 2)
+    missed, first = await tailed(ValkeyEventLog(world.connections.events, shard=world.shard), position, 2)
     assert (missed.missed, list(missed.events)) == (True, [])
     assert first.events
 
@@ -189,10 +189,10 @@ async def test_a_reader_that_was_overtaken_is_told_so(world: StoreWorld) -> None
 async def test_a_reader_that_keeps_up_is_told_no_such_thing(world: StoreWorld) -> None:
     position = await world.position()
     await world.queued()
-    (first,) = await tailed(ValkeyEventLog(world.connection), position, 1)
+    (first,) = await tailed(ValkeyEventLog(world.connections.events, shard=world.shard), position, 1)
     assert not first.missed
     await world.queued()
-    (second,) = await tailed(ValkeyEventLog(world.connection), first.position, 1)
+    (second,) = await tailed(ValkeyEventLog(world.connections.events, shard=world.shard), first.position, 1)
     assert not second.missed
 
 
@@ -204,7 +204,7 @@ async def test_an_emptied_valkey_is_noticed(world: StoreWorld) -> None:
     while await world.now_ms() <= order_of(position)[0]:
         pass
     await world.queued()
-    missed, first = await tailed(ValkeyEventLog(world.connection), position, 2)
+    missed, first = await tailed(ValkeyEventLog(world.connections.events, shard=world.shard), position, 2)
     assert missed.missed
     assert first.events
 
@@ -215,5 +215,5 @@ async def test_an_emptied_valkey_with_an_earlier_clock_is_noticed(world: StoreWo
     await world.connection.call("FLUSHALL")
     await world.connection.call("XADD", keys.EVENTS, "5-0", "origin", "r")
     await world.connection.call("XADD", keys.EVENTS, "6-0", "origin", "r")
-    (missed,) = await tailed(ValkeyEventLog(world.connection), position, 1)
+    (missed,) = await tailed(ValkeyEventLog(world.connections.events, shard=world.shard), position, 1)
     assert (missed.missed, missed.position) == (True, "6-0")

@@ -13,7 +13,7 @@ from typing import Final
 
 from distributor.model.delivery import ClaimRequest, Progress
 from distributor.model.requester import Requester
-from distributor.store.valkey_connection import ValkeyConnection
+from distributor.store.connections import Reads
 from tests.support.store_world import AGENT, LEASE, StoreWorld, completion
 
 BATCH: Final = 100
@@ -75,7 +75,7 @@ PROGRESS_INSIDE: Final[dict[str, int]] = {
 OUTSIDE: Final = frozenset({"fcall", "info", "config|resetstat"})
 
 
-async def commands_inside(connection: ValkeyConnection, call: Callable[[], Awaitable[object]]) -> dict[str, int]:
+async def commands_inside(connection: Reads, call: Callable[[], Awaitable[object]]) -> dict[str, int]:
     """How often each command ran inside one function call."""
     await connection.call("CONFIG", "RESETSTAT")
     await call()

@@ -62,7 +62,8 @@ async def test_a_library_of_another_version_stays(world: StoreWorld) -> None:
 async def test_every_round_trip_is_observed(valkey_url: str) -> None:
     connection = PipelinedConnection(valkey_url)
     seen: list[tuple[str, int, float]] = []
-    functions = Functions(connection, observe=lambda *call: seen.append(call))
+    functions = Functions(connection)
+    functions.observe = lambda *call: seen.append(call)
     try:
         await functions.call("heartbeat", [1_000, "a", 1, "b", 1], items=2)
     finally:

@@ -17,6 +17,7 @@ from distributor.model.repair import Repair, RepairKind
 from distributor.model.requester import Requester
 from distributor.store import keys
 from distributor.store.index_checker import ENTRIES_AT_ONCE, KEYS_AT_ONCE, Found, ValkeyIndexChecker
+from tests.support.shard_view import to_shard
 from tests.support.store_world import AGENT, LEASE, Dump, StoreWorld, completion
 
 NOT_REPAIRED: Final = (
@@ -334,7 +335,7 @@ async def test_a_key_of_another_type_is_reported_and_the_rest_is_checked(world: 
         await world.connection.call("SET", key, "of another program")
     await world.connection.call("ZREM", keys.READY.format(agent_id=AGENT), ids["queued"])
     repairs = [repair async for found in world.index_checker.sweep() for repair in found]
-    assert Repair(RepairKind.WRONG_TYPE, key) in repairs
+    assert Repair(RepairKind.WRONG_TYPE, to_shard(key, world.shard)) in repairs
     if key != keys.BY_STATUS.format(status=CommandStatus.TIMEOUT):
         assert Repair(RepairKind.QUEUED_NOT_READY, ids["queued"]) in repairs
     assert await world.index_checker.take_turn(0), "the sweep has ended"
@@ -401,7 +402,8 @@ async def test_one_of_several_replicas_takes_a_turn(world: StoreWorld) -> None:
 )
 async def test_what_has_gone_since_it_was_found_is_no_repair(world: StoreWorld, where: str, name: str) -> None:
     gone = world.new_id()
-    found = Found(where, name.format(command_id=gone, agent_id=AGENT), gone, AGENT)
+    key = to_shard(name.format(command_id=gone, agent_id=AGENT), world.shard)
+    found = Found(where, key, gone, AGENT)
     assert await world.index_checker.check([found]) == []
     assert await world.dump() == {}
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributor.model.command import check_command_id
-from distributor.model.ids import CommandIdMint
+from distributor.model.ids import RANDOM_BITS, CommandIdMint
 
 NOW = 1_772_366_400_125
 TIMES = st.integers(0, 2**48 - 1_000)
@@ -33,8 +33,15 @@ def test_it_tells_the_time_it_was_minted() -> None:
 
 
 def test_the_random_bits_are_all_used_and_no_more() -> None:
-    assert CommandIdMint().mint(NOW, 2**62 - 1)[19:] == "bfff-ffffffffffff"
-    assert CommandIdMint().mint(NOW, 2**62) == CommandIdMint().mint(NOW, 0)
+    assert CommandIdMint().mint(NOW, 2**RANDOM_BITS - 1)[19:] == "bfff-fffffffff000"
+    assert CommandIdMint().mint(NOW, 2**RANDOM_BITS) == CommandIdMint().mint(NOW, 0)
+
+
+def test_an_id_begins_with_the_tag_of_its_shard_and_ends_with_the_bucket_of_its_agent() -> None:
+    command_id = CommandIdMint().mint(NOW, 2**RANDOM_BITS - 1, 0x07F, "{2a0}")
+    check_command_id(command_id)
+    assert command_id.startswith("{2a0}01")
+    assert command_id.endswith("fff07f")
 
 
 def test_more_ids_in_a_millisecond_than_its_counter_has_room_for() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import pytest
+
 from distributor.store import keys
 from distributor.store.functions import FOLDER, library_source
 
@@ -28,14 +30,30 @@ def test_every_name_reaches_the_functions_as_it_is_written() -> None:
         assert definition is not None, name
         parameters, expression = definition.groups()
         assert re.findall(r"\w+", parameters) == re.findall(r"{(\w+)}", template)
+        if name in OF_A_COMMAND:
+            expression = expression.replace("named(command_id)", "command_id")
+            assert "SHARD" not in expression
         pieces = [part.strip("'") if "'" in part else f"{{{part}}}" for part in expression.split(" .. ")]
         prefix = "" if name in OF_A_COMMAND else "{SHARD}"
         assert "".join(pieces) == prefix + template
 
 
 def test_names_of_a_shard_begin_with_its_tag() -> None:
-    assert keys.in_shard(keys.READY).format(agent_id="a") == "agent:a:ready"
-    assert keys.in_shard(keys.READY, "{{07f}}").format(agent_id="a") == "{07f}agent:a:ready"
+    assert keys.in_shard(keys.READY, agent_id="a") == "agent:a:ready"
+    assert keys.in_shard(keys.READY, "{07f}", agent_id="a") == "{07f}agent:a:ready"
+
+
+def test_names_of_a_command_have_its_id_as_it_is_if_it_was_minted_for_the_shard() -> None:
+    assert keys.of_command(keys.STATUS, "0199") == "command:status:0199"
+    assert keys.of_command(keys.STATUS, "{07f}0199", "{07f}") == "command:status:{07f}0199"
+    assert keys.of_command(keys.AGENT_COMMAND, "{07f}01", "{07f}", agent_id="a") == "agent:a:command:list:{07f}01"
+
+
+@pytest.mark.parametrize("command_id", ["0199", "{0a1}0199"])
+def test_names_of_a_command_minted_elsewhere_have_the_tag_of_its_shard(command_id: str) -> None:
+    name = keys.of_command(keys.STATUS, command_id, "{07f}")
+    assert name == f"command:status:{{07f}}.{command_id}"
+    assert name.partition("{")[2].partition("}")[0] == "07f"
 
 
 def test_every_field_has_its_number() -> None:

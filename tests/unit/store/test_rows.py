@@ -148,17 +148,3 @@ def test_a_status_of_a_later_version_is_skipped() -> None:
     assert rows.known_state("c1", row) == state
     row[keys.ROW.index("status")] = "paused"
     assert rows.known_state("c1", row) is None
-
-
-@pytest.mark.parametrize(
-    ("assigned", "used"),
-    [
-        ([], (0, 0)),
-        ([None, b"EXEC", b"4", b"EXEC"], (2, 5)),
-        ([None, b"PING", None, b"STOP"], (2, 0)),
-        ([None, None], (1, 1)),
-    ],
-)
-def test_the_slots_that_assigned_commands_use(assigned: rows.Row, used: tuple[int, int]) -> None:
-    """Control commands use none; a command that is not retained any more counts as one."""
-    assert rows.slots_used(assigned) == used

@@ -1,11 +1,15 @@
-#!lua name=distributor_42a508c2
-local VERSION = '42a508c2'
+#!lua name=distributor_f12be338
+local VERSION = 'f12be338'
 local SHARD = ''
 local EVENTS = 'events'
-local function command_key(command_id) return 'command:queue:' .. command_id end
-local function status_key(command_id) return 'command:status:' .. command_id end
-local function agent_command_key(agent_id, command_id) return 'agent:' .. agent_id .. ':command:list:' .. command_id end
-local function result_key(command_id) return 'cmd:result:' .. command_id end
+local function named(command_id)
+  if string.sub(command_id, 1, #SHARD) == SHARD then return command_id end
+  return SHARD .. '.' .. command_id
+end
+local function command_key(command_id) return 'command:queue:' .. named(command_id) end
+local function status_key(command_id) return 'command:status:' .. named(command_id) end
+local function agent_command_key(agent_id, command_id) return 'agent:' .. agent_id .. ':command:list:' .. named(command_id) end
+local function result_key(command_id) return 'cmd:result:' .. named(command_id) end
 local function ready_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':ready' end
 local function control_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':control' end
 local function delayed_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':delayed' end
@@ -157,12 +161,22 @@ local function commit(batch, replica, trim, kept)
   return server.call('XADD', events_key(), trim, '~', kept, '*', 'origin', replica, unpack(batch.events))
 end
 
+-- The refusal of a call while the keys of the shard move to another node one by one, nil otherwise. Some are here then
+-- and some there: a function could fail half way, or miss what it must see. Valkey says so of a key that is nowhere.
+local function refused_while_moving()
+  if SHARD == '' then return nil end
+  local probe = server.pcall('EXISTS', SHARD .. 'absent')
+  if type(probe) == 'table' and probe.err then
+    return server.error_reply('TRYAGAIN the slot of ' .. SHARD .. ' is moving to another node')
+  end
+end
+
 -- Names include the version of this source, so that servers of two versions can share a Valkey during an upgrade.
 -- KEYS[1] is the event stream of a shard; its prefix names the shard.
 local function register_reader(name, read)
   local function call(keys, args)
     SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
-    return read(args)
+    return refused_while_moving() or read(args)
   end
   server.register_function{function_name = name .. '_' .. VERSION, callback = call, flags = {'no-writes'}}
 end
@@ -174,6 +188,8 @@ end
 local function register(name, work, flags, implied)
   local function call(keys, args)
     SHARD = string.sub(keys[1], 1, -#EVENTS - 1)
+    local refusal = refused_while_moving()
+    if refusal then return refusal end
     local batch = new_batch()
     batch.implied = implied
     local reply = work(batch, args)
@@ -1112,7 +1128,7 @@ end
 end
 
 do
-local function output_key(command_id) return 'command:output:' .. command_id end
+local function output_key(command_id) return 'command:output:' .. named(command_id) end
 -- Purpose: store output of running commands.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, maximum bytes kept of one command, maximum pieces kept of one
@@ -2372,7 +2388,7 @@ register('extend', extend, {'allow-oom'})
 end
 
 do
-local function late_result_key(command_id) return 'cmd:late:' .. command_id end
+local function late_result_key(command_id) return 'cmd:late:' .. named(command_id) end
 -- Purpose: store the outcomes that agents report.
 -- KEYS     the event stream of the shard
 -- ARGV     replica, 'MAXLEN' or 'MINID', events to keep, retention_ms, sources of finish, sources of settle;
@@ -2533,8 +2549,8 @@ register('finish', finish, {'allow-oom'}, 'finished')
 end
 
 do
-local function late_result_key(command_id) return 'cmd:late:' .. command_id end
-local function output_key(command_id) return 'command:output:' .. command_id end
+local function late_result_key(command_id) return 'cmd:late:' .. named(command_id) end
+local function output_key(command_id) return 'command:output:' .. named(command_id) end
 local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':commands' end
 local function agents_key() return SHARD .. 'agents' end
 -- Purpose: delete commands past their retention, and remove agents with expired sessions from the index.
@@ -2589,7 +2605,7 @@ register('forget', forget, {'allow-oom'})
 end
 
 do
-local function late_result_key(command_id) return 'cmd:late:' .. command_id end
+local function late_result_key(command_id) return 'cmd:late:' .. named(command_id) end
 -- Purpose: read everything about one command, and the presence of its agent.
 -- KEYS     the event stream of the shard
 -- ARGV     id
@@ -2782,7 +2798,7 @@ register_reader('inspect_index', inspect_index)
 end
 
 do
-local function output_key(command_id) return 'command:output:' .. command_id end
+local function output_key(command_id) return 'command:output:' .. named(command_id) end
 local function agent_commands_key(agent_id) return SHARD .. 'agent:' .. agent_id .. ':commands' end
 local function agents_key() return SHARD .. 'agents' end
 -- Purpose: look at a page of all keys for what `check_indexes` has to check; names the indexes of agents as well.
@@ -2919,9 +2935,16 @@ local function look_at_other(page, key)
   end
 end
 
+-- The id that `named` has given this name; nil if it is of another shard.
+local function id_of(name)
+  if SHARD == '' then return name end
+  if string.sub(name, 1, #SHARD) ~= SHARD then return nil end
+  return string.sub(name, #SHARD + 1, #SHARD + 1) == '.' and string.sub(name, #SHARD + 2) or name
+end
+
 -- Keys of commands differ in what follows the last colon, so that what precedes it is matched once.
 local function look(page, key)
-  local head, id = string.match(key, '^(.*:)([^:]+)$')
+  local head, name = string.match(key, '^(.*:)([^:]+)$')
   if not head then return end
   local known = page.heads[head]
   if not known then
@@ -2929,7 +2952,9 @@ local function look(page, key)
     known = {LOOK[kind], second and first or ''}
     page.heads[head] = known
   end
-  if known[1] then known[1](page, key, id, known[2]) else look_at_other(page, key) end
+  if not known[1] then return look_at_other(page, key) end
+  local id = id_of(name)
+  if id then known[1](page, key, id, known[2]) end
 end
 
 -- The records that an index lacks, with one call for each index.
@@ -3145,7 +3170,48 @@ register('progress', progress, {'allow-oom'})
 end
 
 do
-local function output_key(command_id) return 'command:output:' .. command_id end
+
+-- Purpose: read what is known about agents, and count what they have.
+-- KEYS     the event stream of the shard
+-- ARGV     fields of a session (comma separated);
+--          then for each agent: its id
+-- Returns  {now_ms, then for each agent {{fields}, commands that it was given and has not ended, slots that these use,
+--          commands in its queue}}
+-- Invariants: changes nothing.
+
+local HEADER = 1
+
+-- How many commands an agent was given, and the slots that they use: none for control commands.
+local function assigned_and_slots(agent_id)
+  local ids = server.call('SMEMBERS', assigned_key(agent_id))
+  local slots = 0
+  for _, id in ipairs(ids) do
+    local fields = server.call('HMGET', status_key(id), 'slots', 'type')
+    if not CONTROL_TYPES[fields[2] or ''] then slots = slots + (tonumber(fields[1] or '') or 1) end
+  end
+  return #ids, slots
+end
+
+local function read_agents(args)
+  local names = {}
+  for name in string.gmatch(args[1], '[^,]+') do names[#names + 1] = name end
+  local reply = {new_batch().now}
+  for i = HEADER + 1, #args do
+    local agent_id = args[i]
+    local assigned, slots = assigned_and_slots(agent_id)
+    reply[#reply + 1] = {server.call('HMGET', session_key(agent_id), unpack(names)), assigned, slots,
+      server.call('ZCARD', ready_key(agent_id)) + server.call('ZCARD', control_key(agent_id))
+      + server.call('SCARD', delayed_key(agent_id))}
+  end
+  return reply
+end
+
+register_reader('read_agents', read_agents)
+
+end
+
+do
+local function output_key(command_id) return 'command:output:' .. named(command_id) end
 -- Purpose: read output of a command from an offset on.
 -- KEYS     the event stream of the shard
 -- ARGV     id, offset, bytes that are enough
