@@ -68,6 +68,8 @@ class Scale:
     """Commands of each durability in a round."""
     durability_samples: int = 200
     """Single commands of each durability; a fifth of them on a slowed disk."""
+    workers: tuple[int, ...] = (1, 2, 4)
+    """Numbers of workers of a server, measured in turn."""
     soak_agents: int = 2_000
     soak_processes: int = 2
     soak_seconds: float = 600.0
@@ -113,6 +115,7 @@ QUICK = Scale(
     durability_rounds=1,
     durability_batched=400,
     durability_samples=10,
+    workers=(1, 2),
     soak_agents=40,
     soak_seconds=5.0,
     soak_reconnects_per_second=10.0,

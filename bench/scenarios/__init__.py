@@ -23,6 +23,7 @@ from bench.scenarios.peers import peers
 from bench.scenarios.security import security
 from bench.scenarios.soak import soak
 from bench.scenarios.throughput import throughput_batched, throughput_gathered, throughput_single
+from bench.scenarios.workers import workers
 
 Scenario = Callable[[Cluster, Scale], Awaitable[tuple[list[Finding], dict[str, Any]]]]
 
@@ -44,6 +45,7 @@ SCENARIOS: dict[str, Scenario] = {
         dashboards,
         durability,
         security,
+        workers,
         id_guess,
         soak,
         peers,

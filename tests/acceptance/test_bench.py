@@ -179,3 +179,12 @@ def test_cancels_and_limits_are_measured_beside_floods(tmp_path: Path, scenario:
     figures = {finding["name"]: finding for finding in document["scenarios"][scenario]["findings"]}
     assert figures[figure]["at_most"] == 100
     assert document["settings"]["cancel_samples" if scenario == "cancel_flood" else "limit_samples"] > 0
+
+
+def test_workers_are_measured_beside_one_process(tmp_path: Path) -> None:
+    scenario = quick_run("workers", tmp_path)["scenarios"]["workers"]
+    figures = {finding["name"]: finding["value"] for finding in scenario["findings"]}
+    for name in ("1 process", "2 workers"):
+        assert figures[name] > 0
+        assert figures[f"{name}: total CPU"] > figures[f"{name}: server CPU"] > 0
+    assert set(scenario["details"]) == {"1", "2"}
