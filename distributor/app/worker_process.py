@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -48,7 +49,8 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             program = [sys.executable, *PROGRAM, str(theirs.fileno())]
-            self._process = ChildProcess(program, pass_fds=[theirs.fileno()])
+            # At once, also if it hangs: it would keep the port.
+            self._process = ChildProcess(program, pass_fds=[theirs.fileno()], dies_by=signal.SIGKILL)
         self._channel = ProcessChannel(ours, {"serving": self._note, "failed": self._fail, "sync": self._flush})
         await self._channel.open()
         self._reading = asyncio.create_task(self._channel.run(), name=f"worker {self.number}")

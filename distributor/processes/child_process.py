@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from typing import IO
@@ -21,7 +22,7 @@ class ChildProcess:
 
     It dies with this process, even on SIGKILL. Start it on a thread that outlives it: Linux treats the end of the
     starting thread as the end of the parent. `output` receives stdout and stderr, and `open_files` is the soft limit of
-    open files; None inherits ours.
+    open files; None inherits ours. `dies_by` is the signal that it then gets.
     """
 
     def __init__(
@@ -32,9 +33,10 @@ class ChildProcess:
         environment: dict[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         open_files: int | None = None,
+        dies_by: signal.Signals = signal.SIGTERM,
     ) -> None:
         self._process = subprocess.Popen(
-            tied_to_parent(*program, open_files=open_files),
+            tied_to_parent(*program, open_files=open_files, by=dies_by),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

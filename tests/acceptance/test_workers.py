@@ -140,8 +140,24 @@ async def test_workers_do_not_outlive_their_supervisor(valkey_url: str) -> None:
     serving = several_workers(f"--valkey-url={valkey_url}", DISTRIBUTOR_DRAIN_TIMEOUT=AN_HOUR)
     async with serving as workers, wire_agent(workers.address):
         children = descendants_of(workers.server.process.pid)
+        # One hangs.
+        os.kill(min(workers.pids), signal.SIGSTOP)
         workers.server.process.kill()
         await gone(children)
+
+
+async def test_the_next_server_starts_while_the_workers_of_the_last_one_drain(valkey_url: str) -> None:
+    serving = several_workers(f"--valkey-url={valkey_url}", DISTRIBUTOR_DRAIN_TIMEOUT=AN_HOUR)
+    async with serving as workers, wire_agent(workers.address) as agent:
+        workers.server.process.send_signal(signal.SIGTERM)
+        await agent.until(lambda: agent.drained)
+        same = [f"--listen={workers.address}", f"--http-listen={workers.http}", f"--valkey-url={valkey_url}"]
+        async with launched_server("serve", "--workers=2", *same) as following:
+            await following.line("workers=2")
+            await agent.leave()
+            assert await workers.server.ended() == 0
+            async with wire_agent(workers.address):
+                pass
 
 
 @pytest.mark.parametrize("count", [1, 2])

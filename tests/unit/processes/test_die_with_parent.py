@@ -35,7 +35,7 @@ async def test_the_program_has_the_soft_limit_of_open_files_asked_for(open_files
 
 async def test_a_parent_that_ended_before_its_program_began_leaves_nothing(tmp_path: Path) -> None:
     launcher = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", die_with_parent.__file__, "1", "", "/bin/touch", str(tmp_path / "ran")),
+        *(sys.executable, "-I", "-S", die_with_parent.__file__, "1", "15", "", "/bin/touch", str(tmp_path / "ran")),
         stderr=asyncio.subprocess.PIPE,
     )
     _, errors = await launcher.communicate()
