@@ -17,6 +17,19 @@ SENTINEL_TIMEOUT_SECONDS: Final = 1.0
 """For one Sentinel to answer; then the next one is asked."""
 
 
+class _Pool(SentinelConnectionPool):
+    """Asks for the primary once at a time: the driver reorders its Sentinels meanwhile, and would lose one of two."""
+
+    def __init__(self, service: str, sentinels: Sentinel, **options: Any) -> None:
+        super().__init__(service, sentinels, **options)  # type: ignore[no-untyped-call]
+        self._asking = asyncio.Lock()
+
+    async def get_master_address(self) -> Any:
+        """The host and the port of the primary."""
+        async with self._asking:
+            return await super().get_master_address()  # type: ignore[no-untyped-call]
+
+
 class SentinelFactory:
     """Makes connections to the primary of the moment. One event loop."""
 
@@ -36,11 +49,11 @@ class SentinelFactory:
                 "retry": Retry(NoBackoff(), 0),
             },
         )
-        self._pool = SentinelConnectionPool(address.service, self._sentinels, **parsed, **options)
+        self._pool = _Pool(address.service, self._sentinels, **parsed, **options)
 
     def make_connection(self) -> AbstractConnection:
         """A connection, not opened yet: it finds the primary when it is."""
-        connection: AbstractConnection = self._pool.make_connection()
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         return connection
 
     async def close(self) -> None:

@@ -210,8 +210,8 @@ MUTATIONS: Final = (
         (
             Edit(
                 "distributor/bridge/dashboard_session.py",
-                "            if self._services.credentials.is_revoked(caller):\n",
-                "            if not caller.known:\n",
+                "            if lapse := self._services.credentials.lapse_of(caller):\n",
+                "            if lapse := None:\n",
             ),
         ),
         "tests/integration/bridge/test_sessions.py::test_a_revoked_token_ends_its_connection",

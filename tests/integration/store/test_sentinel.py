@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ import pytest
 
 from distributor.errors import Unavailable
 from distributor.store.connections import StoreConnections
+from distributor.store.valkey_connection import ValkeyConnection
 from tests.support.queueing_load import Load, lost
 from tests.support.store_world import StoreWorld
 from tests.support.valkey_sentinel import DOWN_AFTER_MS, SERVICE, ValkeySentinel
@@ -82,6 +84,21 @@ async def test_a_primary_that_is_demoted_is_left(sentinel: ValkeySentinel, world
 async def test_a_sentinel_that_is_away_is_not_needed(sentinel: ValkeySentinel, world: StoreWorld) -> None:
     await sentinel.sentinels[0].kill()
     assert await world.queued()
+
+
+async def test_connections_that_are_made_at_once_know_every_sentinel(sentinel: ValkeySentinel) -> None:
+    """Also after some that began while the first Sentinel did not answer."""
+    await sentinel.sentinels[0].kill()
+    reads = ValkeyConnection(sentinel.url)
+    try:
+        await asyncio.gather(*(reads.call("PING") for _ in range(20)))
+        await sentinel.sentinels[0].start()
+        await sentinel.sentinels[1].kill()
+        await sentinel.sentinels[2].kill()
+        await reads.close()
+        assert await reads.call("PING") == b"PONG"
+    finally:
+        await reads.close()
 
 
 async def test_without_any_sentinel(sentinel: ValkeySentinel, world: StoreWorld) -> None:
