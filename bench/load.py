@@ -134,6 +134,21 @@ class Callers:
 
         await self._queue(commands, 1, call)
 
+    async def queue_steadily(self, commands: int, per_second: float) -> None:
+        """Queue with QueueCommand at a rate, whatever the answers take, and wait for all to complete."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        async with asyncio.TaskGroup() as group:
+            for number in range(commands):
+                await asyncio.sleep(begun + number / per_second - loop.time())
+                self._asked += 1
+                request = self._requests[number % len(self._requests)]
+                group.create_task(self._one(request))
+        await self._endings.count_reaches(self._asked)
+
+    async def _one(self, request: pb.QueueCommandRequest) -> None:
+        await self._stub.QueueCommand(request, metadata=self._metadata)
+
     def others_asked(self, commands: int) -> None:
         """Note commands that others queued, and whose completion the same watch has seen."""
         self._asked += commands

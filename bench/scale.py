@@ -25,6 +25,10 @@ class Scale:
     """Concurrent QueueCommand calls."""
     single_commands: int = 10_000
     """Commands per round."""
+    steady_rate: float = 500.0
+    """Commands per second that leave the processors half idle."""
+    steady_commands: int = 2_000
+    """Commands per round."""
     gathered_callers: tuple[int, ...] = (50, 500)
     """Numbers of concurrent callers of one client, measured in turn."""
     gathered_commands: int = 20_000
@@ -91,6 +95,7 @@ QUICK = Scale(
     batched_commands=2_000,
     outstanding=1_000,
     single_commands=500,
+    steady_commands=100,
     gathered_commands=1_000,
     latency_samples=100,
     cancel_samples=5,

@@ -19,7 +19,12 @@ from bench.scale import Scale
 from bench.secured_cluster import SecuredCluster
 
 MOST_TIMES: Final = 1.15
-WAYS: Final = ("batched", "single")
+WAYS: Final = ("batched", "steady", "single")
+"""Batches and single calls as fast as they are answered, and single calls at a rate.
+
+What is as fast as it is answered is slowed by what it costs, and then shares its exchanges with fewer others: so a
+saturated server shows the difference larger than it is, and a rate shows what it is.
+"""
 
 
 class _Cost(NamedTuple):
@@ -80,6 +85,9 @@ class _Side:
         if way == "batched":
             commands = scale.batched_commands // part // scale.batch * scale.batch
             await callers.queue_batches(commands, scale.batch)
+        elif way == "steady":
+            commands = scale.steady_commands // part
+            await callers.queue_steadily(commands, scale.steady_rate)
         else:
             commands = scale.single_commands // part
             await callers.queue_singly(commands)
