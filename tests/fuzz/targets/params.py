@@ -51,12 +51,18 @@ class Params:
         refusal = await self._refusal(request)
         if refusal in NOT_BY_SCHEMA or refusal == "QUEUE_FULL":
             return
-        # As it arrives: every number is a double.
-        valid = self._validator.is_valid(json_format.MessageToDict(params))
+        valid = self._is_valid(params)
         if valid != (not refusal):
             raise Fault(
                 f"params: {refusal or 'accepted'}, but by their schema they are {'' if valid else 'in'}valid", document
             )
+
+    def _is_valid(self, params: Struct) -> bool:
+        """Whether params fit the schema as they arrive: every number is a double. NaN and infinities are not JSON."""
+        try:
+            return self._validator.is_valid(json_format.MessageToDict(params))
+        except ValueError:
+            return False
 
     async def _refusal(self, request: pb.QueueCommandRequest) -> str:
         """The reason for which the command is refused, empty if it is queued."""
