@@ -70,6 +70,8 @@ async def world(folder: Path) -> AsyncIterator[World]:
                 DISTRIBUTOR_POLICY_FILE=str(folder / "policy.toml"),
                 # What is refused early would not be fuzzed further in.
                 DISTRIBUTOR_AGENT_CONNECTS="0",
+                DISTRIBUTOR_CALLER_CALL_RATE="0",
+                DISTRIBUTOR_CALLER_COMMAND_RATE="0",
                 DISTRIBUTOR_FAILED_CREDENTIALS_RATE="0",
             )
         )
