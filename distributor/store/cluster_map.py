@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from typing import Final
 
 import valkey.exceptions as driver
@@ -51,11 +50,6 @@ class ClusterMap:
             self.look_soon()
             raise self._failure or away("no node of the cluster is known to serve this yet")
         return host
-
-    @property
-    def hosts(self) -> Mapping[int, Host]:
-        """The primary of each slot that is served."""
-        return self._primaries
 
     def moved(self, slot: int, host: Host) -> None:
         """A node has said that another one serves a slot."""
